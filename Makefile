@@ -1,0 +1,90 @@
+# Parley. `make help` lists the targets. Output goes to build/<mode>/; MODE=release|debug|asan|tsan|fuzz|cov.
+
+MODE ?= release
+BUILD := build/$(MODE)
+PREFIX ?= /usr/local
+VERSION := 0.1.0
+
+ifeq ($(MODE),fuzz)
+CC := clang
+else ifeq ($(origin CC),default)
+CC := gcc
+endif
+
+PKGS := libevent libevent_pthreads jansson libpcre2-8 libcrypto
+WARN := -Wall -Wextra -Wshadow -Wstrict-prototypes -Wmissing-prototypes -Wundef -Wvla -Wdouble-promotion -Wconversion \
+        -Wwrite-strings -Wpointer-arith
+CPPFLAGS_ALL := -Isrc -D_POSIX_C_SOURCE=200809L -DPARLEY_VERSION='"$(VERSION)"' $(CPPFLAGS)
+CFLAGS_ALL := -std=c17 -g -fno-strict-aliasing -ffp-contract=off -fno-omit-frame-pointer -pthread $(WARN) \
+              $(if $(WERROR),-Werror)
+LIBS := $(shell pkg-config --libs $(PKGS) 2>/dev/null) -lm -pthread
+
+OPT_release := -O2 -DNDEBUG
+OPT_debug := -Og
+OPT_asan := -O1 -fsanitize=address,undefined -fno-sanitize-recover=undefined
+OPT_tsan := -O1 -fsanitize=thread
+OPT_fuzz := -O1 -fsanitize=fuzzer-no-link,address,undefined -fno-sanitize-recover=undefined
+OPT_cov := -O0 --coverage
+SAN_asan := -fsanitize=address,undefined
+SAN_tsan := -fsanitize=thread
+SAN_fuzz := -fsanitize=address,undefined
+SAN_cov := --coverage
+CFLAGS_ALL += $(OPT_$(MODE)) $(shell pkg-config --cflags $(PKGS) 2>/dev/null) $(CFLAGS)
+
+# The file's suffix selects its instruction set; nothing else may use it (tools/check-isa).
+ISA_avx2 := -O3 -mavx2 -mfma -mf16c
+ISA_avx512 := -O3 -mavx2 -mfma -mf16c -mavx512f -mavx512bw -mavx512dq -mavx512vl -mavx512vnni
+ISA_amx := $(ISA_avx512) -mamx-tile -mamx-int8
+isa = $(ISA_$(lastword $(subst _, ,$(basename $(notdir $(1))))))
+
+SRCS := $(sort $(wildcard src/*/*.c src/*/*/*.c))
+OBJS := $(SRCS:src/%.c=$(BUILD)/obj/%.o)
+LIB := $(BUILD)/libparley.a
+PROGRAM := $(BUILD)/parley
+UNITS := $(patsubst tests/unit/%/,%,$(sort $(wildcard tests/unit/*/)))
+UNIT_BINS := $(UNITS:%=$(BUILD)/tests/unit-%)
+FUZZERS := $(patsubst tests/fuzz/fuzz_%.c,%,$(sort $(wildcard tests/fuzz/fuzz_*.c)))
+DEPS_STAMP = build/.deps-$(1)
+
+all: $(PROGRAM) ## build the program (MODE=release by default)
+
+$(BUILD)/flags: FORCE
+	@mkdir -p $(BUILD)
+	@echo '$(CC) $(CPPFLAGS_ALL) $(CFLAGS_ALL)' | cmp -s - $@ || echo '$(CC) $(CPPFLAGS_ALL) $(CFLAGS_ALL)' > $@
+
+$(BUILD)/obj/%.o: src/%.c $(BUILD)/flags
+	@mkdir -p $(@D)
+	$(CC) $(CPPFLAGS_ALL) $(CFLAGS_ALL) $(call isa,$<) -MMD -MP -c -o $@ $<
+
+$(LIB): $(OBJS)
+	@rm -f $@
+	ar rcs $@ $(OBJS)
+
+$(PROGRAM): $(BUILD)/obj/main.o $(LIB)
+	$(CC) $(SAN_$(MODE)) -o $@ $^ $(LIBS)
+
+# One test program a component: tests/unit/NAME/*.c -> build/MODE/tests/unit-NAME
+define unit_rule
+$(BUILD)/tests/unit-$(1): $(wildcard tests/unit/$(1)/*.c) $(wildcard tests/unit/*.h tests/unit/$(1)/*.h) $(LIB)
+	@mkdir -p $$(@D)
+	$$(CC) $$(CPPFLAGS_ALL) -Itests/unit $$(CFLAGS_ALL) -Wno-missing-prototypes -o $$@ $$(filter %.c,$$^) $$(LIB) $$(LIBS) \
+	    $$(shell pkg-config --cflags --libs check)
+endef
+$(foreach u,$(UNITS),$(eval $(call unit_rule,$(u))))
+
+unit: $(UNIT_BINS) ## unit tests of all components (unit-NAME for one)
+	@fail=0; for t in $(UNIT_BINS); do $(WRAP) $$t || fail=1; done; exit $$fail
+
+unit-%: $(BUILD)/tests/unit-%
+	$(WRAP) $<
+
+help: ## this list
+	@sed -n 's/^\([a-z][a-z-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 24
+
+clean: ## remove build/
+	rm -rf build
+
+FORCE:
+.PHONY: all unit help clean FORCE
+.SECONDARY:
+-include $(OBJS:.o=.d) $(BUILD)/obj/main.d

@@ -1,0 +1,34 @@
+/* queue: how threads meet. A list of items embedded in the callers' structs; many writers, one reader. The reader
+ * either sleeps in queue_wait or watches queue_fd in an event loop (readable while items may be waiting). */
+#ifndef BASE_QUEUE_H
+#define BASE_QUEUE_H
+
+#include <pthread.h>
+#include <stdbool.h>
+
+#include "base/err.h"
+
+struct queue_item {
+    struct queue_item *next;
+};
+
+struct queue {
+    pthread_mutex_t lock;
+    pthread_cond_t filled;
+    struct queue_item *head, **tail;
+    bool closed;
+    int fd; /* eventfd */
+};
+
+bool queue_init(struct queue *q, struct err *e);
+void queue_deinit(struct queue *q); /* items still inside are the caller's */
+/* Ownership of the item moves to the reader. false when the queue is closed: the caller keeps it. */
+bool queue_push(struct queue *q, struct queue_item *item);
+void queue_close(struct queue *q); /* pushes fail from now on, waiters wake; what is inside can still be taken */
+/* All waiting items in order as a list, or NULL. Never blocks; clears the fd. */
+struct queue_item *queue_take_all(struct queue *q);
+/* The same, but sleeps until there are items, the queue is closed, or timeout_ms passed (-1 = no limit). */
+struct queue_item *queue_wait(struct queue *q, int timeout_ms);
+int queue_fd(const struct queue *q);
+
+#endif
