@@ -1,0 +1,90 @@
+/* compute: the thread team, weights in panels, and the operations that models are written with. All calls come from one
+ * thread (the engine's), which works as worker 0; work is split by output rows or by tokens and claimed dynamically, so
+ * results do not depend on the number of threads. Operations return when all workers are done. */
+#ifndef COMPUTE_COMPUTE_H
+#define COMPUTE_COMPUTE_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "base/err.h"
+#include "kernels/kernels.h"
+#include "quant/quant.h"
+
+struct compute;
+
+/* n_threads 0 = physical cores available to this process (affinity and cgroup limits respected). */
+struct compute *compute_create(int n_threads, enum cpu_level level, struct err *e);
+void compute_destroy(struct compute *c);
+int compute_threads(const struct compute *c);
+const struct kernels *compute_kernels(const struct compute *c);
+
+/* ---- the team ---- */
+/* Runs fn(ctx, item, worker) for every item of [0, n_items), each exactly once, claimed in chunks of `grain`. */
+typedef void compute_fn(void *ctx, int item_from, int item_to, int worker);
+void compute_for(struct compute *c, compute_fn *fn, void *ctx, int n_items, int grain);
+
+/* ---- weights ---- */
+struct weight; /* [n_out][n_in], packed; owned by the caller, immutable */
+struct weight_part { /* rows of one tensor */
+    enum quant_type type;
+    const void *data; /* GGUF blocks, n_rows rows of n_in values */
+    int n_rows;
+};
+/* Packs the parts' rows below each other into one product (fused QKV, gate+up). Uses the team. NULL on error: a type
+ * without kernel, n_in not a multiple of what the type needs, memory. */
+struct weight *weight_create(struct compute *c, const struct weight_part *parts, int n_parts, int n_in, struct err *e);
+void weight_destroy(struct weight *w);
+/* First output element of part i (parts start at a panel border when types differ); weight_out_len = floats that a
+ * row of y needs (padding included). */
+int weight_part_offset(const struct weight *w, int part);
+int weight_out_len(const struct weight *w);
+size_t weight_bytes(const struct weight *w);
+
+/* y[t * y_stride ...] = W x[t], m tokens; y_stride >= weight_out_len(w). x and y must not overlap. */
+void compute_matmul(struct compute *c, float *y, size_t y_stride, const struct weight *w, const float *x, size_t x_stride,
+                    int m);
+/* The same for several weights with one input (the input is quantised once per format that they need). */
+struct matmul_target {
+    float *y;
+    size_t y_stride;
+    const struct weight *w;
+};
+void compute_matmul_many(struct compute *c, const struct matmul_target *targets, int n_targets, const float *x,
+                         size_t x_stride, int m);
+/* rmsnorm of every row of x, then the products; x itself is not changed. */
+void compute_norm_matmul_many(struct compute *c, const struct matmul_target *targets, int n_targets, const float *x,
+                              size_t x_stride, const float *norm_weight, float eps, int m);
+
+/* ---- attention ---- */
+struct kv_span { /* the tokens of one sequence in this step */
+    int first;             /* row of its first token in q, k, v, out */
+    int n_tokens;
+    int pos;               /* position of that token */
+    const uint32_t *table; /* page numbers of the sequence, enough for pos + n_tokens */
+};
+struct kv_view {   /* where one layer's keys and values are */
+    uint8_t *base; /* page p of KV head h is at base + p * page_stride + h * head_bytes */
+    size_t page_stride, head_bytes;
+};
+struct attn_params {
+    int n_heads, n_kv_heads, dim_k, dim_v, window;
+    float scale, softcap;
+    const float *sinks; /* [n_heads] or NULL */
+};
+/* Stores k and v of all spans' tokens (rows of n_kv_heads * dim_k / dim_v floats). */
+void compute_kv_store(struct compute *c, const struct kv_view *view, const struct attn_params *p, const float *k,
+                      size_t k_stride, const float *v, size_t v_stride, const struct kv_span *spans, int n_spans);
+/* out[row][n_heads * dim_v] = attention of q[row][n_heads * dim_k] over each row's own sequence, causal. */
+void compute_attention(struct compute *c, float *out, size_t out_stride, const struct kv_view *view,
+                       const struct attn_params *p, const float *q, size_t q_stride, const struct kv_span *spans,
+                       int n_spans);
+
+/* ---- measuring ---- */
+struct compute_ceiling {
+    double int8_gmacs, f32_gmacs, dram_gbs; /* all threads together, measured now (about 0.2 s) */
+};
+void compute_measure(struct compute *c, struct compute_ceiling *out);
+
+#endif
