@@ -140,8 +140,8 @@ static inline void quant_scale_min(uint8_t *scale, uint8_t *min, const uint8_t s
 /* Scale (0..63, to be lowered by 32) of group g (0..15) of a q3_k block. */
 static inline uint8_t quant_q3_scale(const uint8_t scales[12], int g)
 {
-    unsigned low = scales[g % 8] >> (g / 8 * 4) & 15u;
-    unsigned high = scales[8 + g % 4] >> (g / 4 * 2) & 3u;
+    int low = scales[g % 8] >> (g / 8 * 4) & 15;
+    int high = scales[8 + g % 4] >> (g / 4 * 2) & 3;
     return (uint8_t)(low | high << 4);
 }
 
