@@ -1,5 +1,6 @@
-/* cli: the subcommands of the program. Each takes parsed options and gives the exit code; errors are one line on standard
- * error. Private pieces that several subcommands share (loading a model with everything around it) are here too. */
+/* cli: the subcommands of the program. Each takes parsed options and gives the exit code; errors are one line on
+ * standard error. Private pieces that several subcommands share (loading a model with everything around it) are here
+ * too. */
 #ifndef CLI_CLI_H
 #define CLI_CLI_H
 

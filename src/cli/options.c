@@ -15,8 +15,8 @@ struct row {
     enum kind kind;
     int commands;
     size_t offset;
-    double min, max;         /* of numbers */
-    const char *fallback;    /* as text; NULL = zero */
+    double min, max;      /* of numbers */
+    const char *fallback; /* as text; NULL = zero */
     const char *value, *help;
 };
 
@@ -45,26 +45,33 @@ static const struct row rows[] = {
     {"no-catch-all", NULL, KIND_FLAG, CMD_SERVE, AT(no_catch_all), 0, 0, NULL, NULL,
      "answer 404 for unknown model names instead of serving them with this model"},
     {"api-key", NULL, KIND_LIST, CMD_SERVE, AT(api_key), 0, 0, NULL, "KEY", "require this key (repeatable)"},
-    {"api-key-file", NULL, KIND_STR, CMD_SERVE, AT(api_key_file), 0, 0, NULL, "FILE", "keys, one a line; # starts a comment"},
-    {"cors", NULL, KIND_LIST, CMD_SERVE, AT(cors), 0, 0, NULL, "ORIGIN", "let pages of this origin call the API (repeatable)"},
+    {"api-key-file", NULL, KIND_STR, CMD_SERVE, AT(api_key_file), 0, 0, NULL, "FILE",
+     "keys, one a line; # starts a comment"},
+    {"cors", NULL, KIND_LIST, CMD_SERVE, AT(cors), 0, 0, NULL, "ORIGIN",
+     "let pages of this origin call the API (repeatable)"},
     {"max-queue", NULL, KIND_U32, CMD_SERVE, AT(max_queue), 1, 100000, "256", "N", "waiting requests before 529"},
     {"temp", NULL, KIND_F32, SAMPLING, AT(temperature), 0, 100, "0.8", "X", "temperature; 0 = greedy"},
     {"top-k", NULL, KIND_U32, SAMPLING, AT(top_k), 0, 1 << 20, "40", "N", "sample from the N best; 0 = off"},
     {"top-p", NULL, KIND_F32, SAMPLING, AT(top_p), 0, 1, "0.95", "X", "sample from the best that sum to X; 1 = off"},
     {"min-p", NULL, KIND_F32, SAMPLING, AT(min_p), 0, 1, "0.05", "X", "drop tokens below X times the best; 0 = off"},
-    {"repeat-penalty", NULL, KIND_F32, SAMPLING, AT(repeat_penalty), 0.01, 100, "1", "X", "over the last 64 tokens; 1 = off"},
-    {"seed", "s", KIND_U64, SAMPLING, AT(seed), 0, 1.8446744073709552e19, NULL, "N", "random seed; default: a new one each time"},
-    {"prompt", "p", KIND_STR, CMD_RUN | CMD_TOKENIZE, AT(prompt), 0, 0, NULL, "TEXT", "the text; default: standard input"},
+    {"repeat-penalty", NULL, KIND_F32, SAMPLING, AT(repeat_penalty), 0.01, 100, "1", "X",
+     "over the last 64 tokens; 1 = off"},
+    {"seed", "s", KIND_U64, SAMPLING, AT(seed), 0, 1.8446744073709552e19, NULL, "N",
+     "random seed; default: a new one each time"},
+    {"prompt", "p", KIND_STR, CMD_RUN | CMD_TOKENIZE, AT(prompt), 0, 0, NULL, "TEXT",
+     "the text; default: standard input"},
     {"system-prompt", "sys", KIND_STR, CMD_RUN | CMD_CHAT, AT(system), 0, 0, NULL, "TEXT", "system prompt"},
     {"n-predict", "n", KIND_U32, CMD_RUN | CMD_CHAT, AT(n_predict), 0, 1 << 24, "0", "N",
      "most tokens of an answer; 0 = until the model ends"},
     {"n-prompt", "p", KIND_STR, CMD_BENCH, AT(bench_prompt), 0, 0, "512", "N[,N...]", "prompt lengths; 0 = none"},
     {"n-gen", "n", KIND_STR, CMD_BENCH, AT(bench_gen), 0, 0, "128", "N[,N...]", "generation lengths; 0 = none"},
     {"n-depth", "d", KIND_STR, CMD_BENCH, AT(bench_depth), 0, 0, "0", "N[,N...]", "tokens already in the context"},
-    {"threads", "t", KIND_STR, CMD_BENCH, AT(bench_threads), 0, 0, "0", "N[,N...]", "thread counts; 0 = physical cores"},
+    {"threads", "t", KIND_STR, CMD_BENCH, AT(bench_threads), 0, 0, "0", "N[,N...]",
+     "thread counts; 0 = physical cores"},
     {"repetitions", "r", KIND_U32, CMD_BENCH, AT(repetitions), 1, 1000, "5", "N", "runs of each test"},
     {"batch-size", "b", KIND_U32, CMD_BENCH, AT(batch_size), 1, 8192, "512", "N", "most tokens of one step"},
-    {"json", NULL, KIND_FLAG, CMD_INSPECT | CMD_BENCH | CMD_TOKENIZE, AT(json), 0, 0, NULL, NULL, "machine-readable output"},
+    {"json", NULL, KIND_FLAG, CMD_INSPECT | CMD_BENCH | CMD_TOKENIZE, AT(json), 0, 0, NULL, NULL,
+     "machine-readable output"},
     {"bench", NULL, KIND_FLAG, CMD_TOKENIZE, AT(bench), 0, 0, NULL, NULL, "measure tokenising speed on the text"},
     {"ids", NULL, KIND_FLAG, CMD_TOKENIZE, AT(show_ids), 0, 0, NULL, NULL, "ids only, one line"},
     {"no-parse-special", NULL, KIND_FLAG, CMD_TOKENIZE, AT(no_special), 0, 0, NULL, NULL,
@@ -159,7 +166,8 @@ static bool set_value(struct options *o, const struct row *r, const char *text, 
     case KIND_STR: *(const char **)field = text; return true;
     case KIND_LIST: {
         struct options_list *list = field;
-        if (list->n == OPTIONS_LIST_MAX) return err_set(e, ERR_INVALID, "--%s: given more than %d times", r->name, list->n);
+        if (list->n == OPTIONS_LIST_MAX)
+            return err_set(e, ERR_INVALID, "--%s: given more than %d times", r->name, list->n);
         list->items[list->n++] = text;
         return true;
     }
@@ -171,7 +179,8 @@ static bool set_defaults(struct options *o, enum command command, struct err *e)
 {
     *o = (struct options){0};
     for (size_t i = 0; i < N_ROWS; i++)
-        if ((rows[i].commands & (int)command) && rows[i].fallback && !set_value(o, &rows[i], rows[i].fallback, e)) return false;
+        if ((rows[i].commands & (int)command) && rows[i].fallback && !set_value(o, &rows[i], rows[i].fallback, e))
+            return false;
     return true;
 }
 

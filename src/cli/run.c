@@ -1,5 +1,5 @@
-/* run: one prompt from the command line or standard input, the answer streamed to standard output. Also the answering loop
- * that chat shares. */
+/* run: one prompt from the command line or standard input, the answer streamed to standard output. Also the answering
+ * loop that chat shares. */
 #include <errno.h>
 #include <poll.h>
 #include <signal.h>
@@ -99,7 +99,8 @@ int cli_run(const struct options *o)
     char *text = NULL;
     if (!o->prompt && !(text = cli_read(o->model ? o->file : NULL, &len, MAX_PROMPT_BYTES, &e))) return cli_fail(&e);
     struct str prompt = str_trim((struct str){o->prompt ? o->prompt : text, len});
-    bool ok = prompt.len > 0 || err_set(&e, ERR_INVALID, "the prompt is empty: give -p TEXT or write it to standard input");
+    bool ok =
+        prompt.len > 0 || err_set(&e, ERR_INVALID, "the prompt is empty: give -p TEXT or write it to standard input");
     ok = ok && stack_open_backend(&s, o, &e);
     if (ok) {
         sigaction(SIGINT, &(struct sigaction){.sa_handler = on_interrupt}, NULL);

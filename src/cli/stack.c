@@ -85,14 +85,18 @@ bool stack_open_model(struct stack *s, const struct options *o, uint32_t threads
         if (!cpu_level_parse(&level, o->cpu_level))
             return err_set(e, ERR_INVALID, "--cpu-level: expected c, avx2, avx512 or amx, found \"%s\"", o->cpu_level);
         if (level > best)
-            return err_set(e, ERR_INVALID, "--cpu-level %s: this CPU has %s at most", o->cpu_level, cpu_level_name(best));
+            return err_set(e, ERR_INVALID, "--cpu-level %s: this CPU has %s at most", o->cpu_level,
+                           cpu_level_name(best));
     }
     double from = clock_seconds();
     struct progress progress = {.started_s = from};
     s->compute = compute_create((int)threads, level, e);
     if (!s->compute) return false;
-    struct model_options options = {.max_batch_tokens = o->batch_size, .max_logits = o->parallel > 32 ? o->parallel : 32,
-                                    .check_only = check_only, .progress = show_progress, .progress_ctx = &progress};
+    struct model_options options = {.max_batch_tokens = o->batch_size,
+                                    .max_logits = o->parallel > 32 ? o->parallel : 32,
+                                    .check_only = check_only,
+                                    .progress = show_progress,
+                                    .progress_ctx = &progress};
     s->model = model_open(s->gguf, s->compute, &options, e);
     if (progress.shown) fprintf(stderr, "\r                \r");
     s->load_s = clock_seconds() - from;
@@ -117,15 +121,20 @@ static bool sampling_defaults(struct chat_sampling *out, const struct gguf *g, c
         (!options_given(o, "top-p") && !gguf_f32_or(g, &top_p, "general.sampling.top_p", top_p, e)) ||
         (!options_given(o, "min-p") && !gguf_f32_or(g, &min_p, "general.sampling.min_p", min_p, e)) ||
         (!options_given(o, "top-k") && !gguf_u32_or(g, &top_k, "general.sampling.top_k", top_k, e)) ||
-        (!options_given(o, "repeat-penalty") &&
-         !gguf_f32_or(g, &repeat, "general.sampling.penalty_repeat", repeat, e)))
+        (!options_given(o, "repeat-penalty") && !gguf_f32_or(g, &repeat, "general.sampling.penalty_repeat", repeat, e)))
         return false;
-    *out = (struct chat_sampling){.has_temperature = true, .temperature = (double)temperature,
-                                  .has_top_p = true, .top_p = (double)top_p,
-                                  .has_top_k = true, .top_k = (int)top_k,
-                                  .has_min_p = true, .min_p = (double)min_p,
-                                  .has_repeat_penalty = true, .repeat_penalty = (double)repeat,
-                                  .has_seed = options_given(o, "seed"), .seed = o->seed};
+    *out = (struct chat_sampling){.has_temperature = true,
+                                  .temperature = (double)temperature,
+                                  .has_top_p = true,
+                                  .top_p = (double)top_p,
+                                  .has_top_k = true,
+                                  .top_k = (int)top_k,
+                                  .has_min_p = true,
+                                  .min_p = (double)min_p,
+                                  .has_repeat_penalty = true,
+                                  .repeat_penalty = (double)repeat,
+                                  .has_seed = options_given(o, "seed"),
+                                  .seed = o->seed};
     return true;
 }
 
@@ -142,7 +151,8 @@ static bool open_local(struct stack *s, const struct options *o, struct err *e)
     config.n_params = info.n_params;
     config.size_bytes = gguf_file_bytes(s->gguf);
     if (stat(o->model ? o->model : o->file, &st) == 0) config.model_created = st.st_mtime;
-    if (!sampling_defaults(&config.sampling, s->gguf, o, e) || !read_template(s, o, &config.chat_template, e)) return false;
+    if (!sampling_defaults(&config.sampling, s->gguf, o, e) || !read_template(s, o, &config.chat_template, e))
+        return false;
     s->local = local_create(s->engine, s->tokenizer, &config, e);
     return s->local != NULL;
 }
@@ -153,8 +163,10 @@ bool stack_open_backend(struct stack *s, const struct options *o, struct err *e)
     if (!stack_open_file(s, o, e)) return false;
     s->tokenizer = tokenizer_create(s->gguf, e);
     if (!s->tokenizer || !stack_open_model(s, o, o->threads, false, e)) return false;
-    struct engine_config config = {.n_ctx = o->ctx_size, .n_parallel = o->parallel ? o->parallel : 1,
-                                   .n_batch = o->batch_size, .max_queue = o->max_queue,
+    struct engine_config config = {.n_ctx = o->ctx_size,
+                                   .n_parallel = o->parallel ? o->parallel : 1,
+                                   .n_batch = o->batch_size,
+                                   .max_queue = o->max_queue,
                                    .kv_bytes = (size_t)o->cache_ram_mib << 20};
     s->engine = engine_create(s->model, s->compute, s->tokenizer, &config, e);
     if (!s->engine || !open_local(s, o, e)) return false;
