@@ -96,6 +96,7 @@ build/fuzz/fuzz_%: tests/fuzz/fuzz_%.c FORCE
 fuzz-%: build/fuzz/fuzz_%
 	@mkdir -p build/fuzz/corpus-$* tests/fuzz/corpus/$*
 	$< -max_total_time=$(FUZZ_S) -rss_limit_mb=2048 -timeout=10 -artifact_prefix=build/fuzz/ $(FUZZ_ARGS) \
+	    $(addprefix -dict=,$(wildcard tests/fuzz/$*.dict)) \
 	    build/fuzz/corpus-$* tests/fuzz/corpus/$*
 
 fuzz: $(FUZZERS:%=fuzz-%) ## every fuzzer for FUZZ_S seconds (fuzz-NAME for one)
