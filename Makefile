@@ -78,6 +78,15 @@ unit: $(UNIT_BINS) ## unit tests of all components (unit-NAME for one)
 unit-%: $(BUILD)/tests/unit-%
 	$(WRAP) $<
 
+# Every kernel of every level that this CPU has, against double precision; KERNEL_ARGS=--bench measures instead.
+KERNEL_TESTS := $(wildcard tests/kernels/*.c)
+$(BUILD)/tests/kernels: $(KERNEL_TESTS) $(wildcard tests/kernels/*.h) $(LIB)
+	@mkdir -p $(@D)
+	$(CC) $(CPPFLAGS_ALL) -Itests/kernels $(CFLAGS_ALL) -Wno-missing-prototypes -o $@ $(KERNEL_TESTS) $(LIB) $(LIBS)
+
+kernels: $(BUILD)/tests/kernels ## kernel tests of all levels
+	$(WRAP) $< $(KERNEL_ARGS)
+
 help: ## this list
 	@sed -n 's/^\([a-z][a-z-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 24
 
@@ -85,6 +94,6 @@ clean: ## remove build/
 	rm -rf build
 
 FORCE:
-.PHONY: all unit help clean FORCE
+.PHONY: all unit kernels help clean FORCE
 .SECONDARY:
 -include $(OBJS:.o=.d) $(BUILD)/obj/main.d
