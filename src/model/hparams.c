@@ -20,6 +20,14 @@ static const struct gguf_kv *find(struct reader *r, const char *suffix)
     return gguf_find(r->g, r->key);
 }
 
+/* What the reader of the file says of a key that is missing or of another type is, to callers, an invalid model. */
+static int fail_read(struct reader *r)
+{
+    r->failed = true;
+    if (r->e) r->e->kind = ERR_INVALID;
+    return 0;
+}
+
 static int fail_range(struct reader *r, double found, double min, double max)
 {
     r->failed = true;
@@ -61,10 +69,7 @@ static int read_int(struct reader *r, const char *suffix, int64_t fallback, int6
         ok = gguf_get_u32(r->g, &u, r->key, r->e);
         value = u;
     }
-    if (!ok) {
-        r->failed = true;
-        return 0;
-    }
+    if (!ok) return fail_read(r);
     if (kv && (value < min || value > max)) return fail_range(r, (double)value, (double)min, (double)max);
     return (int)value;
 }
@@ -76,10 +81,7 @@ static double read_num(struct reader *r, const char *suffix, double fallback, do
     const struct gguf_kv *kv = find(r, suffix);
     if (!kv && !isnan(fallback)) return fallback;
     float f = 0;
-    if (!gguf_get_f32(r->g, &f, r->key, r->e)) {
-        r->failed = true;
-        return 0;
-    }
+    if (!gguf_get_f32(r->g, &f, r->key, r->e)) return fail_read(r);
     if (!((double)f >= min && (double)f <= max)) return fail_range(r, (double)f, min, max);
     return (double)f;
 }
@@ -90,7 +92,7 @@ static void read_scaling_type(struct reader *r, struct rope_params *p)
     if (r->failed || !find(r, "rope.scaling.type")) return;
     struct str type;
     if (!gguf_get_str(r->g, &type, r->key, r->e)) {
-        r->failed = true;
+        fail_read(r);
         return;
     }
     size_t i = 0;

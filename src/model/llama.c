@@ -32,4 +32,4 @@ static bool load(struct model *m, struct loader *l)
     return !l->failed;
 }
 
-const struct family family_llama = {.arch = "llama", .load = load, .forward = dense_forward};
+const struct family family_llama = {.arch = "llama", .experts = true, .load = load, .forward = dense_forward};

@@ -22,7 +22,10 @@ const char *const *model_architectures(void)
 static const struct family *family_find(const struct gguf *g, struct err *e)
 {
     struct str arch;
-    if (!gguf_get_str(g, &arch, "general.architecture", e)) return NULL;
+    if (!gguf_get_str(g, &arch, "general.architecture", e)) {
+        if (e) e->kind = ERR_INVALID;
+        return NULL;
+    }
     char known[400];
     size_t n = 0;
     for (size_t i = 0; i < N_FAMILIES; i++) {
@@ -94,6 +97,10 @@ static bool open_model(struct model *m, const struct model_options *o, struct er
     if (!read_options(m, o, e) || !(m->family = family_find(m->g, e)) ||
         !hparams_read(&m->hp, m->g, m->family->arch, e)) {
         return false;
+    }
+    if (h->n_experts && !m->family->experts) {
+        return err_set(e, ERR_INVALID, "%s.expert_count: found %d, experts are not supported for this architecture",
+                       m->family->arch, h->n_experts);
     }
     m->layers = arena_try_alloc(&m->arena, sizeof *m->layers * (size_t)h->n_layers);
     if (!m->layers) return err_set(e, ERR_TOO_LARGE, "no memory for %d layers", h->n_layers);

@@ -131,6 +131,7 @@ struct step;
 struct loader;
 struct family {
     const char *arch;
+    bool experts; /* may have them */
     bool (*load)(struct model *m, struct loader *l); /* called twice: check, then pack */
     bool (*forward)(struct model *m, struct step *s, struct err *e);
 };
