@@ -189,12 +189,13 @@ static bool set_raw(struct vocab *v, uint32_t id, struct str text, char **blob, 
     }
     if (v->attr[id] == TOKEN_CONTROL || v->attr[id] == TOKEN_UNKNOWN || v->attr[id] == TOKEN_BYTE || text.len == 0)
         return false;
-    if (v->attr[id] == TOKEN_USER_DEFINED) return true; /* written as it stands */
+    bool user = v->attr[id] == TOKEN_USER_DEFINED;
+    if (user && v->byte_level) return true; /* written as it stands */
     bool ordinary = vocab_raw_of_text(v, *blob, &n, text);
     if (!ordinary && v->byte_level) return false;
     if (n != text.len) v->raw[id] = (struct str){*blob, n};
     *blob += n != text.len ? n : 0;
-    return ordinary;
+    return ordinary || user;
 }
 
 static bool add_tokens(struct vocab *v, enum vocab_kind kind, struct err *e)
