@@ -34,7 +34,7 @@ static bool pass_on(struct detokenizer *d, struct buf *out, struct str more)
         if (utf8_decode(held, &c) > 0) {
             if (!buf_append(out, held)) return false;
             d->n_held = 0;
-        } else if (utf8_complete_len(held) == held.len) { /* no byte can complete it any more */
+        } else if (utf8_complete_len(held) > 0) { /* not the start of one character any more */
             if (!buf_append(out, replacement)) return false;
             if (d->n_held > 1) i--; /* the last byte may start a character of its own */
             d->n_held = 0;
