@@ -81,3 +81,24 @@ def test_alignment_is_kept(tmp_path):
     tensors = GGUFReader(tmp_path / "m.gguf").tensors
     assert [t.data_offset % 128 for t in tensors] == [0, 0]
     assert tensors[1].data.tolist() == [0, 1, 2, 3]
+
+
+def test_scripts_that_cannot_be_told_apart_are_refused(tmp_path):
+    scripts = tmp_path / "s.json"
+    for text in ('{"": "same", "m": "same"}', '{"": ""}', '{"m": "no default"}', '["list"]', "{"):
+        scripts.write_text(text)
+        done = subprocess.run([sys.executable, ROOT / "tools" / "make-tiny-gguf", tmp_path / "m.gguf", "--script", scripts],
+                              capture_output=True, text=True)
+        assert done.returncode == 1
+        assert done.stderr.startswith("make-tiny-gguf: ")
+
+
+def test_pieces_of_scripts_are_unique_and_whole():
+    sys.path.insert(0, str(ROOT / "tools"))
+    import scripted
+
+    texts = ["the the the the the end", "the end of the the text é漢🎉", "abc"]
+    cuts = scripted.cut(texts, {b"the "})
+    assert [b"".join(pieces).decode() for pieces in cuts] == texts
+    every = [piece for pieces in cuts for piece in pieces]
+    assert len(every) == len(set(every)) and b"the " not in every
