@@ -2,7 +2,8 @@
  * until gguf_close; strings, arrays and tensor data are borrowed from the map. Every count, offset, size, type and
  * string length is checked before use; errors (ERR_CORRUPT, ERR_IO, ERR_NOT_FOUND) name the key or tensor, what was
  * found and what is allowed. Split files ("-00001-of-0000N.gguf") are found from any of their parts and joined.
- * Immutable after gguf_open: any thread. Format: ggml/docs/gguf.md. */
+ * Immutable after gguf_open: any thread. Format: ggml/docs/gguf.md. Out of scope: a file that another process cuts
+ * short while it is mapped ends the program (SIGBUS); model files are replaced by renaming, never in place. */
 #ifndef GGUF_GGUF_H
 #define GGUF_GGUF_H
 
