@@ -340,9 +340,8 @@ static void peer_left(struct http_conn *c, const char *why)
     c->peer_closed = true;
     bool reply_waits = c->state == CONN_HEAD && evbuffer_get_length(bufferevent_get_output(c->bev));
     if (reply_waits) state_set(c, CONN_FLUSH);
-    else if (c->state == CONN_HEAD || c->state == CONN_BODY || c->state == CONN_LINGER) http_conn_drop(c);
-    else if (c->state == CONN_REPLY) http_conn_cut(c, why);
-    else http_conn_advance(c);
+    else if (c->state == CONN_FLUSH) http_conn_advance(c);
+    else http_conn_cut(c, why);
 }
 
 static void on_event(struct bufferevent *bev, short what, void *arg)
