@@ -54,7 +54,7 @@ struct chat_sampling { /* has_ false: the model's own default */
 struct chat_request {
     struct arena arena; /* owns everything below */
     json_t *json;       /* the parsed body: strings are borrowed from it */
-    struct str model;   /* as the client wrote it */
+    struct str model;   /* id of one of backend.models: the server resolves what the client wrote before submit */
     struct chat_block *system; /* TEXT blocks */
     size_t n_system;
     struct chat_message *messages;
@@ -104,7 +104,8 @@ struct chat_event {
     struct chat_usage usage; /* START, FINISH */
     const struct err *err;
 };
-/* One block is open at a time; START comes first, FINISH or ERROR last and once. Called on the I/O thread. */
+/* One block is open at a time; START comes first, FINISH or ERROR last and once. The deltas of a TOOL_USE block are
+ * together one JSON object. Called on the I/O thread; may call cancel and pause of its own handle. */
 typedef void chat_sink(void *ctx, const struct chat_event *ev);
 /* The answer of a count: n_tokens, or err. Called once, on the I/O thread. */
 typedef void chat_count_sink(void *ctx, uint32_t n_tokens, const struct err *err);
