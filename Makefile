@@ -78,6 +78,28 @@ unit: $(UNIT_BINS) ## unit tests of all components (unit-NAME for one)
 unit-%: $(BUILD)/tests/unit-%
 	$(WRAP) $<
 
+# Helper programs of tests: tests/tools/NAME.c -> build/MODE/tests/NAME
+TOOL_BINS := $(patsubst tests/tools/%.c,$(BUILD)/tests/%,$(sort $(wildcard tests/tools/*.c)))
+$(TOOL_BINS): $(BUILD)/tests/%: tests/tools/%.c $(LIB)
+	@mkdir -p $(@D)
+	$(CC) $(CPPFLAGS_ALL) $(CFLAGS_ALL) -o $@ $< $(LIB) $(LIBS)
+
+tools: $(TOOL_BINS) ## helper programs of the tests
+
+# Fuzzers are always clang's: tests/fuzz/fuzz_NAME.c -> build/fuzz/fuzz_NAME. `make fuzz-NAME FUZZ_S=600` runs one.
+FUZZ_S ?= 60
+build/fuzz/fuzz_%: tests/fuzz/fuzz_%.c FORCE
+	@$(MAKE) --no-print-directory MODE=fuzz build/fuzz/libparley.a
+	clang $(CPPFLAGS_ALL) -std=c17 -g -O1 -fsanitize=fuzzer,address,undefined -fno-sanitize-recover=undefined -pthread $(WARN) \
+	    -Wno-missing-prototypes -o $@ $< build/fuzz/libparley.a $(LIBS)
+
+fuzz-%: build/fuzz/fuzz_%
+	@mkdir -p build/fuzz/corpus-$* tests/fuzz/corpus/$*
+	$< -max_total_time=$(FUZZ_S) -rss_limit_mb=2048 -timeout=10 -artifact_prefix=build/fuzz/ $(FUZZ_ARGS) \
+	    build/fuzz/corpus-$* tests/fuzz/corpus/$*
+
+fuzz: $(FUZZERS:%=fuzz-%) ## every fuzzer for FUZZ_S seconds (fuzz-NAME for one)
+
 help: ## this list
 	@sed -n 's/^\([a-z][a-z-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 24
 
@@ -85,6 +107,6 @@ clean: ## remove build/
 	rm -rf build
 
 FORCE:
-.PHONY: all unit help clean FORCE
+.PHONY: all unit tools fuzz help clean FORCE
 .SECONDARY:
 -include $(OBJS:.o=.d) $(BUILD)/obj/main.d

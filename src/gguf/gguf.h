@@ -71,6 +71,7 @@ const struct gguf_tensor *gguf_tensor_at(const struct gguf *g, size_t i);
 const struct gguf_tensor *gguf_tensor_find(const struct gguf *g, const char *name); /* NULL = absent */
 uint64_t gguf_file_bytes(const struct gguf *g); /* of all parts */
 uint32_t gguf_version(const struct gguf *g);
+const char *gguf_type_name(enum gguf_type type); /* "u32", "string", ... */
 size_t gguf_part_count(const struct gguf *g);
 
 #endif

@@ -29,8 +29,8 @@ enum quant_type {
 };
 
 struct quant_format {
-    const char *name;    /* "Q4_K", as llama.cpp spells it; NULL = unknown id */
-    uint32_t block_len;  /* values in a block */
+    const char *name;   /* "Q4_K", as llama.cpp spells it; NULL = unknown id */
+    uint32_t block_len; /* values in a block */
     uint32_t block_bytes;
     /* dst[n] = the values of n / block_len blocks at src (any alignment); n is a multiple of block_len. Bit for bit
      * what the Python package gguf gives. NULL for types that are no weights (I32). */
