@@ -100,6 +100,15 @@ fuzz-%: build/fuzz/fuzz_%
 
 fuzz: $(FUZZERS:%=fuzz-%) ## every fuzzer for FUZZ_S seconds (fuzz-NAME for one)
 
+# Every kernel of every level that this CPU has, against double precision; KERNEL_ARGS=--bench measures instead.
+KERNEL_TESTS := $(wildcard tests/kernels/*.c)
+$(BUILD)/tests/kernels: $(KERNEL_TESTS) $(wildcard tests/kernels/*.h) $(LIB)
+	@mkdir -p $(@D)
+	$(CC) $(CPPFLAGS_ALL) -Itests/kernels $(CFLAGS_ALL) -Wno-missing-prototypes -o $@ $(KERNEL_TESTS) $(LIB) $(LIBS)
+
+kernels: $(BUILD)/tests/kernels ## kernel tests of all levels
+	$(WRAP) $< $(KERNEL_ARGS)
+
 help: ## this list
 	@sed -n 's/^\([a-z][a-z-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 24
 
@@ -107,6 +116,6 @@ clean: ## remove build/
 	rm -rf build
 
 FORCE:
-.PHONY: all unit tools fuzz help clean FORCE
+.PHONY: all unit kernels tools fuzz help clean FORCE
 .SECONDARY:
 -include $(OBJS:.o=.d) $(BUILD)/obj/main.d

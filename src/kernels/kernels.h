@@ -1,9 +1,11 @@
 /* kernels: the table of inner loops. kernels_init fills it with plain C, then lays the instruction-set versions over it
- * (a ladder: avx2, avx512 = F/BW/DQ/VL + VNNI, amx = avx512 + AMX-TILE/INT8). Pure: no globals, so tests build any level.
+ * (a ladder: avx2, avx512 = F/BW/DQ/VL + VNNI, amx = avx512 + AMX-TILE/INT8). Pure: no globals, so tests build any
+ * level.
  *
- * Weights live in PANELS: `panel_rows` output rows, interleaved as the level's dot products want them, with their scales
- * beside them; one layout serves matrix-vector and matrix-matrix products. Activations are quantised once per layer input
- * into the form that the level wants (struct act_format). Both layouts are private to a level; callers only hold bytes.
+ * Weights live in PANELS: `panel_rows` output rows, interleaved as the level's dot products want them, with their
+ * scales beside them; one layout serves matrix-vector and matrix-matrix products. Activations are quantised once per
+ * layer input into the form that the level wants (struct act_format). Both layouts are private to a level; callers only
+ * hold bytes.
  *
  * Determinism: y of one token never depends on the other tokens of the call, on m, or on the panel range: every path
  * (m = 1, small m, large m) performs the same float operations in the same order for an output element.
@@ -26,6 +28,8 @@ struct act_format {
     size_t (*bytes)(int m, int k); /* size of the buffer */
     /* Tokens [from, to) of x (token t at x + t * x_stride floats) into acts, which is laid out for m tokens. */
     void (*quantize)(void *acts, const float *x, size_t x_stride, int m, int k, int from, int to);
+    /* x[k] = what the products see of one token (scale times integer, rounded to float once). For tests. */
+    void (*restore)(float *x, const void *acts, int m, int k, int token);
 };
 #define ACT_FORMAT_MAX 4
 
@@ -51,17 +55,17 @@ struct matmul_kernel {
  * number of threads nor on the batch. */
 #define KV_CHUNK_TOKENS 512
 
-struct attn_head { /* one KV head of one sequence, with the query heads that share it */
-    const uint8_t *pages;       /* page i is at pages + table[i] * page_stride */
-    const uint32_t *table;      /* [ceil((pos + n_tokens) / KV_PAGE_TOKENS)] */
+struct attn_head {         /* one KV head of one sequence, with the query heads that share it */
+    const uint8_t *pages;  /* page i is at pages + table[i] * page_stride */
+    const uint32_t *table; /* [ceil((pos + n_tokens) / KV_PAGE_TOKENS)] */
     size_t page_stride;
-    int dim_k, dim_v;           /* head sizes; multiples of 8 */
-    int group;                  /* query heads per KV head */
-    int pos;                    /* position of query token 0 */
-    int window;                 /* keys with q - key >= window are not seen; 0 = no window */
-    float scale;                /* of q.k */
-    float softcap;              /* s = softcap * tanh(s / softcap); 0 = none */
-    const float *sinks;         /* [group] extra logit per head in the softmax denominator, or NULL */
+    int dim_k, dim_v;   /* head sizes; multiples of 8 */
+    int group;          /* query heads per KV head */
+    int pos;            /* position of query token 0 */
+    int window;         /* keys with q - key >= window are not seen; 0 = no window */
+    float scale;        /* of q.k */
+    float softcap;      /* s = softcap * tanh(s / softcap); 0 = none */
+    const float *sinks; /* [group] extra logit per head in the softmax denominator, or NULL */
 };
 
 struct kernels {
@@ -83,16 +87,22 @@ struct kernels {
     size_t (*attn_scratch_bytes)(int group, int dim_k, int dim_v);
 
     /* ---- element-wise, rows of n floats ---- */
-    void (*rmsnorm)(float *y, const float *x, const float *weight, int n, float eps); /* weight NULL = ones; y may be x */
-    void (*add)(float *y, const float *x, int n);                                      /* y += x */
-    void (*scale)(float *y, float factor, int n);                                      /* y *= factor */
-    void (*silu_mul)(float *y, const float *gate, const float *up, int n);             /* y = silu(gate) * up; y may be gate */
-    void (*gelu_mul)(float *y, const float *gate, const float *up, int n);             /* tanh approximation of GELU */
-    void (*softcap)(float *x, float cap, int n);                                       /* x = cap * tanh(x / cap) */
+    void (*rmsnorm)(float *y, const float *x, const float *weight, int n,
+                    float eps);                                            /* weight NULL = ones; y may be x */
+    void (*add)(float *y, const float *x, int n);                          /* y += x */
+    void (*scale)(float *y, float factor, int n);                          /* y *= factor */
+    void (*silu_mul)(float *y, const float *gate, const float *up, int n); /* y = silu(gate) * up; y may be gate */
+    void (*gelu_mul)(float *y, const float *gate, const float *up, int n); /* tanh approximation of GELU */
+    void (*softcap)(float *x, float cap, int n);                           /* x = cap * tanh(x / cap) */
     /* Rotates n_heads heads of `dim` floats, the first n_rot of each; cs[n_rot / 2][2] = (cos, sin) of this position.
      * neox: pairs (i, i + n_rot / 2); else pairs (2i, 2i + 1). */
     void (*rope)(float *x, const float *cs, int n_heads, int dim, int n_rot, bool neox);
     int (*argmax)(const float *x, int n); /* the first of equal maxima */
+
+    /* ---- ceilings: `rounds` rounds of the level's int8 dot product (float FMA) on registers; returns the MACs done
+     * ---- */
+    uint64_t (*probe_int8)(int rounds);
+    uint64_t (*probe_f32)(int rounds);
 };
 #define ATTN_MAX_QUERIES 16
 

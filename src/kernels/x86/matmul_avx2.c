@@ -31,7 +31,7 @@ void matmul_run_avx2(const struct matmul_type *type, float *y, size_t y_stride, 
     int units = k / type->unit_k;
     size_t panel_bytes = (size_t)units * (size_t)type->unit_bytes;
     if (m <= SMALL_MAX) {
-        type->small[m](y + (size_t)panel_from * PANEL_ROWS, y_stride, panels + (size_t)panel_from * panel_bytes, acts,
+        type->small[m](y + (size_t)panel_from * AVX2_ROWS, y_stride, panels + (size_t)panel_from * panel_bytes, acts,
                        panel_to - panel_from, units);
         return;
     }
@@ -39,7 +39,7 @@ void matmul_run_avx2(const struct matmul_type *type, float *y, size_t y_stride, 
     const uint8_t *tail_acts = acts + (size_t)whole * (size_t)units * (size_t)type->act_bytes;
     for (int p = panel_from; p < panel_to; p += 2) {
         int second = p + 1 < panel_to ? p + 1 : p; /* an odd last panel is worked on twice, with one result */
-        float *y0 = y + (size_t)p * PANEL_ROWS, *y1 = y + (size_t)second * PANEL_ROWS;
+        float *y0 = y + (size_t)p * AVX2_ROWS, *y1 = y + (size_t)second * AVX2_ROWS;
         const uint8_t *panel0 = panels + (size_t)p * panel_bytes, *panel1 = panels + (size_t)second * panel_bytes;
         run_tiles(type, y0, y1, y_stride, panel0, panel1, acts, whole / TILE_TOKENS, units, scratch);
         if (tail > 0)

@@ -21,7 +21,7 @@
 
 #include "kernels/kernels.h"
 
-#define PANEL_ROWS 8
+#define AVX2_ROWS 8
 #define SMALL_MAX 8   /* tokens that the register kernels take */
 #define TILE_TOKENS 4 /* tokens of a tile of the kernels that unpack panels first */
 

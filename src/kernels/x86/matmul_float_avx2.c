@@ -17,7 +17,7 @@ _Static_assert(CHUNK * sizeof(struct float_unit) <= MATMUL_SCRATCH_BYTES, "scrat
 
 AVX2_INLINE int unit_bytes(enum quant_type type)
 {
-    return PANEL_ROWS * (type == QUANT_F32 ? 4 : 2);
+    return AVX2_ROWS * (type == QUANT_F32 ? 4 : 2);
 }
 
 AVX2_INLINE __m256 weights(enum quant_type type, const uint8_t *unit)
@@ -98,7 +98,7 @@ AVX2_INLINE void small_panels(enum quant_type type, int n, int width, float *y, 
     UNROLL
     for (int p = 0; p < width; p++) {
         UNROLL
-        for (int t = 0; t < n; t++) _mm256_storeu_ps(y + (size_t)t * y_stride + PANEL_ROWS * p, total[p * n + t]);
+        for (int t = 0; t < n; t++) _mm256_storeu_ps(y + (size_t)t * y_stride + AVX2_ROWS * p, total[p * n + t]);
     }
 }
 
@@ -109,9 +109,9 @@ AVX2_INLINE void small(enum quant_type type, int n, float *y, size_t y_stride, c
     const int width = n == 1 ? 8 : n == 2 ? 4 : n <= 4 ? 2 : 1;
     int p = 0;
     for (; p + width <= n_panels; p += width)
-        small_panels(type, n, width, y + PANEL_ROWS * p, y_stride, panels + (size_t)p * panel_bytes, acts, units);
+        small_panels(type, n, width, y + AVX2_ROWS * p, y_stride, panels + (size_t)p * panel_bytes, acts, units);
     for (; p < n_panels; p++)
-        small_panels(type, n, 1, y + PANEL_ROWS * p, y_stride, panels + (size_t)p * panel_bytes, acts, units);
+        small_panels(type, n, 1, y + AVX2_ROWS * p, y_stride, panels + (size_t)p * panel_bytes, acts, units);
 }
 
 MATMUL_TYPE(f32, QUANT_F32, 1, 32, ACTF_BYTES, CHUNK)

@@ -74,7 +74,7 @@ void pack_q4_0_avx2(void *panel, const void *const *rows, int k)
 {
     uint8_t *out = panel;
     for (int u = 0; u < k / 32; u++, out += 144) {
-        for (int r = 0; r < PANEL_ROWS; r++) {
+        for (int r = 0; r < AVX2_ROWS; r++) {
             const struct block_q4_0 *b = block_of(rows[r], (size_t)u, sizeof *b);
             half_put(out, r, b->d);
             put_words(out + 16, b->qs, 4, r);
@@ -86,7 +86,7 @@ void pack_q4_1_avx2(void *panel, const void *const *rows, int k)
 {
     uint8_t *out = panel;
     for (int u = 0; u < k / 32; u++, out += 160) {
-        for (int r = 0; r < PANEL_ROWS; r++) {
+        for (int r = 0; r < AVX2_ROWS; r++) {
             const struct block_q4_1 *b = block_of(rows[r], (size_t)u, sizeof *b);
             half_put(out, r, b->d);
             half_put(out + 16, r, b->m);
@@ -99,7 +99,7 @@ void pack_q5_0_avx2(void *panel, const void *const *rows, int k)
 {
     uint8_t *out = panel;
     for (int u = 0; u < k / 32; u++, out += 176) {
-        for (int r = 0; r < PANEL_ROWS; r++) {
+        for (int r = 0; r < AVX2_ROWS; r++) {
             const struct block_q5_0 *b = block_of(rows[r], (size_t)u, sizeof *b);
             half_put(out, r, b->d);
             put_words(out + 16, b->qs, 4, r);
@@ -112,7 +112,7 @@ void pack_q5_1_avx2(void *panel, const void *const *rows, int k)
 {
     uint8_t *out = panel;
     for (int u = 0; u < k / 32; u++, out += 192) {
-        for (int r = 0; r < PANEL_ROWS; r++) {
+        for (int r = 0; r < AVX2_ROWS; r++) {
             const struct block_q5_1 *b = block_of(rows[r], (size_t)u, sizeof *b);
             half_put(out, r, b->d);
             half_put(out + 16, r, b->m);
@@ -126,7 +126,7 @@ void pack_mxfp4_avx2(void *panel, const void *const *rows, int k)
 {
     uint8_t *out = panel;
     for (int u = 0; u < k / 32; u++, out += 136) {
-        for (int r = 0; r < PANEL_ROWS; r++) {
+        for (int r = 0; r < AVX2_ROWS; r++) {
             const struct block_mxfp4 *b = block_of(rows[r], (size_t)u, sizeof *b);
             out[r] = b->e;
             put_words(out + 8, b->qs, 4, r);
@@ -138,7 +138,7 @@ void pack_q8_0_avx2(void *panel, const void *const *rows, int k)
 {
     uint8_t *out = panel;
     for (int u = 0; u < k / 32; u++, out += 272) {
-        for (int r = 0; r < PANEL_ROWS; r++) {
+        for (int r = 0; r < AVX2_ROWS; r++) {
             const struct block_q8_0 *b = block_of(rows[r], (size_t)u, sizeof *b);
             half_put(out, r, b->d);
             for (int j = 0; j < 8; j++) word_put(out + 16, j, r, swap_middle_bytes(word_get(b->qs, j)));
@@ -150,7 +150,7 @@ void pack_iq4_nl_avx2(void *panel, const void *const *rows, int k)
 {
     uint8_t *out = panel;
     for (int u = 0; u < k / 32; u++, out += 144) {
-        for (int r = 0; r < PANEL_ROWS; r++) {
+        for (int r = 0; r < AVX2_ROWS; r++) {
             const struct block_iq4_nl *b = block_of(rows[r], (size_t)u, sizeof *b);
             half_put(out, r, b->d);
             for (int j = 0; j < 4; j++) word_put(out + 16, j, r, swap_middle_bytes(word_get(b->qs, j)));
@@ -162,7 +162,7 @@ void pack_iq4_xs_avx2(void *panel, const void *const *rows, int k)
 {
     uint8_t *out = panel;
     for (int u = 0; u < k / 256; u++, out += 1104) {
-        for (int r = 0; r < PANEL_ROWS; r++) {
+        for (int r = 0; r < AVX2_ROWS; r++) {
             const struct block_iq4_xs *b = block_of(rows[r], (size_t)u, sizeof *b);
             half_put(out, r, b->d);
             for (int g = 0; g < 8; g++) {
@@ -216,7 +216,7 @@ void pack_q2_k_avx2(void *panel, const void *const *rows, int k)
 {
     uint8_t *out = panel;
     for (int u = 0; u < k / 256; u++, out += 672) {
-        for (int r = 0; r < PANEL_ROWS; r++) {
+        for (int r = 0; r < AVX2_ROWS; r++) {
             const struct block_q2_k *q = block_of(rows[r], (size_t)u, sizeof *q);
             half_put(out, r, q->d);
             half_put(out + 16, r, q->dmin);
@@ -232,7 +232,7 @@ void pack_q3_k_avx2(void *panel, const void *const *rows, int k)
 {
     uint8_t *out = panel;
     for (int u = 0; u < k / 256; u++, out += 912) {
-        for (int r = 0; r < PANEL_ROWS; r++) {
+        for (int r = 0; r < AVX2_ROWS; r++) {
             const struct block_q3_k *q = block_of(rows[r], (size_t)u, sizeof *q);
             half_put(out, r, q->d);
             for (int g = 0; g < 16; g++)
@@ -256,7 +256,7 @@ void pack_q4_k_avx2(void *panel, const void *const *rows, int k)
 {
     uint8_t *out = panel;
     for (int u = 0; u < k / 256; u++, out += 1184) {
-        for (int r = 0; r < PANEL_ROWS; r++) {
+        for (int r = 0; r < AVX2_ROWS; r++) {
             const struct block_q4_k *q = block_of(rows[r], (size_t)u, sizeof *q);
             half_put(out, r, q->d);
             half_put(out + 16, r, q->dmin);
@@ -270,7 +270,7 @@ void pack_q5_k_avx2(void *panel, const void *const *rows, int k)
 {
     uint8_t *out = panel;
     for (int u = 0; u < k / 256; u++, out += 1440) {
-        for (int r = 0; r < PANEL_ROWS; r++) {
+        for (int r = 0; r < AVX2_ROWS; r++) {
             const struct block_q5_k *q = block_of(rows[r], (size_t)u, sizeof *q);
             half_put(out, r, q->d);
             half_put(out + 16, r, q->dmin);
@@ -285,7 +285,7 @@ void pack_q6_k_avx2(void *panel, const void *const *rows, int k)
 {
     uint8_t *out = panel;
     for (int u = 0; u < k / 256; u++, out += 1680) {
-        for (int r = 0; r < PANEL_ROWS; r++) {
+        for (int r = 0; r < AVX2_ROWS; r++) {
             const struct block_q6_k *q = block_of(rows[r], (size_t)u, sizeof *q);
             half_put(out, r, q->d);
             for (int b = 0; b < 8; b++) {
@@ -307,7 +307,7 @@ void pack_q6_k_avx2(void *panel, const void *const *rows, int k)
 
 void pack_f32_avx2(void *panel, const void *const *rows, int k)
 {
-    for (int r = 0; r < PANEL_ROWS; r++) {
+    for (int r = 0; r < AVX2_ROWS; r++) {
         for (int i = 0; i < k; i++) {
             uint32_t v = rows[r] ? word_get(rows[r], i) : 0;
             memcpy((uint8_t *)panel + 32 * (size_t)i + 4 * r, &v, sizeof v);
@@ -317,7 +317,7 @@ void pack_f32_avx2(void *panel, const void *const *rows, int k)
 
 void pack_f16_avx2(void *panel, const void *const *rows, int k)
 {
-    for (int r = 0; r < PANEL_ROWS; r++) {
+    for (int r = 0; r < AVX2_ROWS; r++) {
         for (int i = 0; i < k; i++) {
             uint16_t v = 0;
             if (rows[r]) memcpy(&v, (const uint8_t *)rows[r] + 2 * (size_t)i, sizeof v);

@@ -1,0 +1,53 @@
+/* compute_internal: what the files of compute share. */
+#ifndef COMPUTE_COMPUTE_INTERNAL_H
+#define COMPUTE_COMPUTE_INTERNAL_H
+
+#include "compute/compute.h"
+
+struct team;
+
+/* n_threads workers including the caller of team_run; NULL when the system gives no threads. */
+struct team *team_create(int n_threads);
+void team_destroy(struct team *t);
+void team_run(struct team *t, compute_fn *fn, void *ctx, int n_items, int grain);
+/* Physical cores that this process may use: affinity, hyper-threads counted once, cgroup CPU quota. At least 1. */
+int team_default_threads(void);
+
+/* A buffer that only grows; mapped, so 64-byte aligned. Its content is lost when it grows. */
+struct scratch {
+    void *ptr;
+    size_t size;
+};
+void *scratch_get(struct scratch *s, size_t size);
+void scratch_deinit(struct scratch *s);
+
+struct worker_scratch {
+    struct scratch kernel; /* of matmul and attend */
+    struct scratch row;    /* one normalised row, or one tile of partial results */
+};
+
+struct compute {
+    struct kernels kernels;
+    struct team *team;
+    int n_threads;
+    struct scratch acts[ACT_FORMAT_MAX]; /* quantised inputs of the current product */
+    struct scratch partials;             /* attention: partial results of split rows */
+    struct worker_scratch *workers;      /* [n_threads] */
+};
+
+struct weight_segment { /* consecutive rows of one type */
+    enum quant_type type;
+    const uint8_t *panels;
+    size_t panel_bytes;
+    int n_panels;
+    int out; /* first output element */
+};
+struct weight {
+    int n_in, n_out, n_parts, n_segments, panel_rows;
+    uint8_t *map;
+    size_t map_bytes;
+    int *part_offsets; /* [n_parts] */
+    struct weight_segment *segments;
+};
+
+#endif

@@ -1,0 +1,144 @@
+/* matmul: inputs are quantised once per format that the weights need (fused with the norm before it), then the panels
+ * of all products are one list of items that the team claims. */
+#include <string.h>
+
+#include "compute/compute_internal.h"
+
+#define TARGETS_MAX 64
+
+struct norm {
+    const float *weight;
+    float eps;
+};
+
+struct matmul_job {
+    struct compute *c;
+    const struct matmul_target *targets;
+    int n_targets;
+    const float *x;
+    size_t x_stride;
+    int m, k;
+    const struct norm *norm; /* NULL = none */
+    bool formats[ACT_FORMAT_MAX];
+    int panels_an_item;
+};
+
+/* ---- inputs ---- */
+
+static void quantize_tokens(void *ctx, int from, int to, int worker)
+{
+    struct matmul_job *job = ctx;
+    const struct kernels *k = &job->c->kernels;
+    float *row = job->norm ? scratch_get(&job->c->workers[worker].row, (size_t)job->k * sizeof *row) : NULL;
+    for (int t = from; t < to; t++) {
+        const float *x = job->x + (size_t)t * job->x_stride;
+        if (job->norm) {
+            k->rmsnorm(row, x, job->norm->weight, job->k, job->norm->eps);
+            x = row;
+        }
+        for (int f = 0; f < ACT_FORMAT_MAX; f++)
+            if (job->formats[f]) k->act[f].quantize(job->c->acts[f].ptr, x, 0, job->m, job->k, t, t + 1);
+    }
+}
+
+static void inputs_prepare(struct matmul_job *job)
+{
+    const struct kernels *k = &job->c->kernels;
+    for (int i = 0; i < job->n_targets; i++) {
+        const struct weight *w = job->targets[i].w;
+        for (int s = 0; s < w->n_segments; s++) job->formats[k->matmul[w->segments[s].type].act] = true;
+    }
+    for (int f = 0; f < ACT_FORMAT_MAX; f++)
+        if (job->formats[f]) scratch_get(&job->c->acts[f], k->act[f].bytes(job->m, job->k));
+    /* Below some ten thousand values a fork costs more than it saves. */
+    int grain = 1 + 8192 / (job->k + 1);
+    compute_for(job->c, quantize_tokens, job, job->m, grain);
+}
+
+/* ---- products ---- */
+
+static int items_of(const struct matmul_job *job, const struct weight_segment *s)
+{
+    return (s->n_panels + job->panels_an_item - 1) / job->panels_an_item;
+}
+
+/* Runs items [from, to) of the list; neighbours in one segment are one call. */
+static void run_items(void *ctx, int from, int to, int worker)
+{
+    struct matmul_job *job = ctx;
+    const struct kernels *k = &job->c->kernels;
+    void *scratch = job->c->workers[worker].kernel.ptr;
+    int first = 0; /* item number of the segment's first */
+    for (int i = 0; i < job->n_targets && first < to; i++) {
+        const struct matmul_target *target = &job->targets[i];
+        for (int n = 0; n < target->w->n_segments; n++) {
+            const struct weight_segment *s = &target->w->segments[n];
+            int items = items_of(job, s), a = from > first ? from - first : 0,
+                b = to - first < items ? to - first : items;
+            first += items;
+            if (a >= b) continue;
+            int p_from = a * job->panels_an_item, p_to = b * job->panels_an_item;
+            const struct matmul_kernel *kernel = &k->matmul[s->type];
+            kernel->matmul(target->y + s->out, target->y_stride, s->panels, job->c->acts[kernel->act].ptr, job->m,
+                           job->k, p_from, p_to < s->n_panels ? p_to : s->n_panels, scratch);
+        }
+    }
+}
+
+/* An item is a few panels: enough work that claiming is cheap, few enough that no thread waits long for another. */
+static int panels_an_item(const struct matmul_job *job)
+{
+    const double macs = 3e6; /* some ten microseconds */
+    double panel_macs = (double)job->k * job->c->kernels.panel_rows * job->m;
+    int n = 2;
+    while (n < 16 && n * panel_macs < macs) n *= 2;
+    return n;
+}
+
+static void run(struct matmul_job *job)
+{
+    inputs_prepare(job);
+    job->panels_an_item = panels_an_item(job);
+    int n_items = 0;
+    for (int i = 0; i < job->n_targets; i++)
+        for (int s = 0; s < job->targets[i].w->n_segments; s++)
+            n_items += items_of(job, &job->targets[i].w->segments[s]);
+    compute_for(job->c, run_items, job, n_items, 1);
+}
+
+void compute_matmul(struct compute *c, float *y, size_t y_stride, const struct weight *w, const float *x,
+                    size_t x_stride, int m)
+{
+    struct matmul_target target = {y, y_stride, w};
+    compute_matmul_many(c, &target, 1, x, x_stride, m);
+}
+
+void compute_matmul_many(struct compute *c, const struct matmul_target *targets, int n_targets, const float *x,
+                         size_t x_stride, int m)
+{
+    if (m <= 0 || n_targets <= 0) return;
+    struct matmul_job job = {.c = c,
+                             .targets = targets,
+                             .n_targets = n_targets,
+                             .x = x,
+                             .x_stride = x_stride,
+                             .m = m,
+                             .k = targets[0].w->n_in};
+    run(&job);
+}
+
+void compute_norm_matmul_many(struct compute *c, const struct matmul_target *targets, int n_targets, const float *x,
+                              size_t x_stride, const float *norm_weight, float eps, int m)
+{
+    if (m <= 0 || n_targets <= 0) return;
+    struct norm norm = {norm_weight, eps};
+    struct matmul_job job = {.c = c,
+                             .targets = targets,
+                             .n_targets = n_targets,
+                             .x = x,
+                             .x_stride = x_stride,
+                             .m = m,
+                             .k = targets[0].w->n_in,
+                             .norm = &norm};
+    run(&job);
+}

@@ -1,0 +1,51 @@
+/* kernels: tests of every level that this CPU has.   kernels [--level L] [--seed N] [--bench [TYPE]] */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "harness.h"
+
+static void run_level(struct test *t, enum cpu_level level)
+{
+    kernels_init(&t->k, level);
+    t->level = cpu_level_name(level);
+    test_elementwise(t);
+    test_attention(t);
+    test_matmul(t);
+    if (level == CPU_AMX) {
+        struct kernels below;
+        kernels_init(&below, CPU_AVX512);
+        test_levels_agree(t, &below);
+    }
+    test_compute(t, level);
+}
+
+int main(int argc, char **argv)
+{
+    uint64_t seed;
+    rng_secure(&seed, sizeof seed);
+    enum cpu_level highest = cpu_level_detect(), from = CPU_C, to = highest;
+    for (int i = 1; i < argc; i++) {
+        if (!strcmp(argv[i], "--seed") && i + 1 < argc) {
+            seed = strtoull(argv[++i], NULL, 10);
+        } else if (!strcmp(argv[i], "--level") && i + 1 < argc && cpu_level_parse(&from, argv[i + 1])) {
+            to = from;
+            i++;
+        } else if (!strcmp(argv[i], "--bench")) {
+            return bench(to, i + 1 < argc ? argv[i + 1] : NULL);
+        } else {
+            fprintf(stderr, "usage: kernels [--level c|avx2|avx512|amx] [--seed N] [--bench [TYPE]]\n");
+            return 2;
+        }
+    }
+    if (to > highest) {
+        fprintf(stderr, "level %s: this CPU has at most %s\n", cpu_level_name(to), cpu_level_name(highest));
+        return 2;
+    }
+    printf("seed %llu\n", (unsigned long long)seed);
+    struct test t = {.level = "c"};
+    rng_seed(&t.rng, seed);
+    for (int level = (int)from; level <= (int)to; level++) run_level(&t, (enum cpu_level)level);
+    printf("%d passed, %d failed\n", t.n_passed, t.n_failed);
+    return t.n_failed != 0;
+}

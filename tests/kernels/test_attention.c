@@ -1,0 +1,158 @@
+/* Attention of random shapes against double precision, partial results merged here in the order that the contract
+ * gives; a query alone must give the bits that it gives in a batch. */
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/alloc.h"
+#include "harness.h"
+
+struct shape {
+    int dim_k, dim_v, group, pos, n_tokens, window;
+    float softcap;
+};
+
+struct keys {
+    float *k, *v; /* [n][dim], as given */
+    int n;
+};
+
+static void reference(double *out, const struct shape *s, const struct keys *keys, const float *q, float scale,
+                      int token)
+{
+    int last = s->pos + token, from = s->window && last - s->window + 1 > 0 ? last - s->window + 1 : 0;
+    double max = -INFINITY, sum = 0;
+    double *score = mem_alloc((size_t)(last + 1) * sizeof *score);
+    for (int i = from; i <= last; i++) {
+        score[i] = 0;
+        for (int d = 0; d < s->dim_k; d++)
+            score[i] += (double)q[d] * (double)quant_f16_to_f32(quant_f32_to_f16(keys->k[i * s->dim_k + d]));
+        score[i] *= (double)scale;
+        if (s->softcap > 0) score[i] = (double)s->softcap * tanh(score[i] / (double)s->softcap);
+        max = fmax(max, score[i]);
+    }
+    for (int d = 0; d < s->dim_v; d++) out[d] = 0;
+    for (int i = from; i <= last; i++) {
+        double p = exp(score[i] - max);
+        sum += p;
+        for (int d = 0; d < s->dim_v; d++)
+            out[d] += p * (double)quant_f16_to_f32(quant_f32_to_f16(keys->v[i * s->dim_v + d]));
+    }
+    for (int d = 0; d < s->dim_v; d++) out[d] /= sum;
+    mem_free(score);
+}
+
+/* out[n_tokens][group][dim_v]: chunks attended and merged. */
+static void attend_all(struct test *t, float *out, struct attn_head *h, const float *q, size_t q_stride, int n_tokens)
+{
+    int n = n_tokens * h->group, dim = h->dim_v;
+    float *acc = guarded((size_t)(n * dim) * 4, 4), *max = guarded((size_t)n * 4, 4), *sum = guarded((size_t)n * 4, 4);
+    float *top = mem_alloc((size_t)n * 4), *total = mem_alloc((size_t)n * 4);
+    void *scratch = guarded(t->k.attn_scratch_bytes(h->group, h->dim_k, h->dim_v), 64);
+    for (int i = 0; i < n; i++) top[i] = -INFINITY, total[i] = 0;
+    memset(out, 0, (size_t)(n * dim) * sizeof *out);
+    for (int chunk = 0; chunk * KV_CHUNK_TOKENS < h->pos + n_tokens; chunk++) {
+        t->k.attend(acc, max, sum, h, q, q_stride, n_tokens, chunk, scratch);
+        for (int i = 0; i < n; i++) {
+            if (max[i] == -INFINITY) {
+                check(t, sum[i] == 0 && acc[i * dim] == 0, "attend: a query that sees nothing has sum %g",
+                      (double)sum[i]);
+                continue;
+            }
+            float both = fmaxf(top[i], max[i]), a = top[i] == -INFINITY ? 0 : expf(top[i] - both),
+                  b = expf(max[i] - both);
+            for (int d = 0; d < dim; d++) out[i * dim + d] = out[i * dim + d] * a + acc[i * dim + d] * b;
+            total[i] = total[i] * a + sum[i] * b;
+            top[i] = both;
+        }
+    }
+    for (int i = 0; i < n * dim; i++) out[i] /= total[i / dim];
+    mem_free(top);
+    mem_free(total);
+}
+
+static void test_shape(struct test *t, const struct shape *s)
+{
+    struct keys keys = {.n = s->pos + s->n_tokens};
+    int n_pages = (keys.n + KV_PAGE_TOKENS - 1) / KV_PAGE_TOKENS,
+        q_stride = s->group * s->dim_k + rand_int(&t->rng, 0, 5);
+    size_t page_bytes = t->k.kv_page_bytes(s->dim_k, s->dim_v);
+    check(t, page_bytes % 64 == 0, "page of %zu bytes", page_bytes);
+    keys.k = mem_alloc((size_t)(keys.n * s->dim_k) * 4);
+    keys.v = mem_alloc((size_t)(keys.n * s->dim_v) * 4);
+    rand_floats(&t->rng, keys.k, (size_t)(keys.n * s->dim_k));
+    rand_floats(&t->rng, keys.v, (size_t)(keys.n * s->dim_v));
+    uint8_t *pages = guarded(page_bytes * (size_t)n_pages, 64); /* filled with a canary: unused slots are garbage */
+    uint32_t *table = guarded((size_t)n_pages * 4, 4);
+    for (int i = 0; i < n_pages; i++) table[i] = (uint32_t)i;
+    for (int i = n_pages - 1; i > 0; i--) {
+        int j = rand_int(&t->rng, 0, i);
+        uint32_t swap = table[i];
+        table[i] = table[j];
+        table[j] = swap;
+    }
+    memset(pages, 0xff, page_bytes * (size_t)n_pages); /* NaN in slots that hold nothing */
+    for (int i = 0; i < keys.n; i++)
+        t->k.kv_store(pages + table[i / KV_PAGE_TOKENS] * page_bytes, keys.k + i * s->dim_k, keys.v + i * s->dim_v,
+                      i % KV_PAGE_TOKENS, s->dim_k, s->dim_v);
+    float *q = guarded((size_t)((s->n_tokens - 1) * q_stride + s->group * s->dim_k) * 4, 4);
+    rand_floats(&t->rng, q, (size_t)((s->n_tokens - 1) * q_stride + s->group * s->dim_k));
+    float scale = 1.5f / sqrtf((float)s->dim_k);
+    struct attn_head h = {.pages = pages,
+                          .table = table,
+                          .page_stride = page_bytes,
+                          .dim_k = s->dim_k,
+                          .dim_v = s->dim_v,
+                          .group = s->group,
+                          .pos = s->pos,
+                          .window = s->window,
+                          .scale = scale,
+                          .softcap = s->softcap};
+    int n = s->n_tokens * s->group;
+    float *out = mem_alloc((size_t)(n * s->dim_v) * 4), *alone = mem_alloc((size_t)(s->group * s->dim_v) * 4);
+    double *ref = mem_alloc((size_t)s->dim_v * sizeof *ref), worst = 0;
+    attend_all(t, out, &h, q, (size_t)q_stride, s->n_tokens);
+    bool same = true;
+    for (int i = 0; i < s->n_tokens; i++) {
+        for (int g = 0; g < s->group; g++) {
+            reference(ref, s, &keys, q + i * q_stride + g * s->dim_k, scale, i);
+            for (int d = 0; d < s->dim_v; d++) {
+                double error = fabs((double)out[(i * s->group + g) * s->dim_v + d] - ref[d]);
+                if (!(error <= worst)) worst = error;
+            }
+        }
+        struct attn_head one = h;
+        one.pos = s->pos + i;
+        if (i % 5 == 0) {
+            attend_all(t, alone, &one, q + i * q_stride, 0, 1);
+            same &= !memcmp(alone, out + i * s->group * s->dim_v, (size_t)(s->group * s->dim_v) * 4);
+        }
+    }
+    check(t, worst < 1e-5, "attend dim %d/%d group %d pos %d tokens %d window %d cap %g: error %g", s->dim_k, s->dim_v,
+          s->group, s->pos, s->n_tokens, s->window, (double)s->softcap, worst);
+    check(t, same, "attend dim %d/%d group %d pos %d: a query alone differs", s->dim_k, s->dim_v, s->group, s->pos);
+    check(t, guarded_canaries_ok(), "attend: canary");
+    mem_free(out);
+    mem_free(alone);
+    mem_free(ref);
+    mem_free(keys.k);
+    mem_free(keys.v);
+    guarded_reset();
+}
+
+void test_attention(struct test *t)
+{
+    static const int dims[] = {64, 128, 8, 24, 80, 96, 256};
+    static const int groups[] = {1, 3, 7, 4, 2, 9, 16};
+    static const int positions[] = {0, 0, 1, 31, 37, 500, 511, 512, 1030};
+    for (int i = 0; i < 60; i++) {
+        struct shape s = {.dim_k = dims[rand_int(&t->rng, 0, i < 20 ? 1 : 6)],
+                          .group = groups[rand_int(&t->rng, 0, 6)],
+                          .pos = positions[rand_int(&t->rng, 0, 8)],
+                          .n_tokens = rand_int(&t->rng, 1, ATTN_MAX_QUERIES)};
+        s.dim_v = i % 4 ? s.dim_k : dims[rand_int(&t->rng, 0, 6)];
+        if (i % 3 == 0) s.window = rand_int(&t->rng, 1, 600);
+        if (i % 5 == 0) s.softcap = 5;
+        test_shape(t, &s);
+    }
+}

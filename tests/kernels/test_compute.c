@@ -1,0 +1,161 @@
+/* compute on top of a level: fused parts of different types, norm before the product, attention over spans; the number
+ * of threads must not change a bit. */
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/alloc.h"
+#include "compute/compute.h"
+#include "harness.h"
+
+static void count_items(void *ctx, int from, int to, int worker)
+{
+    (void)worker;
+    unsigned char *seen = ctx;
+    for (int i = from; i < to; i++) seen[i]++;
+}
+
+static void test_team(struct test *t, struct compute *c)
+{
+    static unsigned char seen[1000];
+    bool ok = true;
+    for (int round = 0; round < 3000; round++) {
+        int n = rand_int(&t->rng, 1, round % 100 ? 20 : 1000), grain = rand_int(&t->rng, 1, 5);
+        memset(seen, 0, sizeof seen);
+        compute_for(c, count_items, seen, n, grain);
+        for (int i = 0; i < 1000; i++) ok &= seen[i] == (i < n);
+    }
+    check(t, ok, "team of %d: items lost or run twice", compute_threads(c));
+}
+
+#define K 512
+#define M 40
+static const struct {
+    enum quant_type type;
+    int rows;
+} part_shapes[] = {{QUANT_Q4_K, 40}, {QUANT_Q4_K, 24}, {QUANT_Q6_K, 33}, {QUANT_F16, 7}, {QUANT_Q8_0, 100}};
+#define N_PARTS 5
+
+static void *rows_make(struct test *t, enum quant_type type, int rows)
+{
+    size_t bytes;
+    quant_row_bytes(&bytes, type, K);
+    uint8_t *data = mem_alloc(bytes * (size_t)rows);
+    for (int r = 0; r < rows; r++) rand_row(&t->rng, data + bytes * (size_t)r, type, K, ROW_RANDOM);
+    return data;
+}
+
+static void check_part(struct test *t, const struct weight_part *part, const float *y, size_t stride, const float *x)
+{
+    float w[K];
+    size_t bytes;
+    double worst = 0;
+    quant_row_bytes(&bytes, part->type, K);
+    for (int r = 0; r < part->n_rows; r++) {
+        quant_format_get((uint32_t)part->type)->unpack(w, (const uint8_t *)part->data + bytes * (size_t)r, K);
+        for (int i = 0; i < M; i++) {
+            double ref = 0, size = 0;
+            for (int k = 0; k < K; k++) {
+                ref += (double)w[k] * (double)x[i * K + k];
+                size += fabs((double)w[k] * (double)x[i * K + k]);
+            }
+            worst = fmax(worst, fabs((double)y[(size_t)i * stride + (size_t)r] - ref) / (size + 1e-9));
+        }
+    }
+    check(t, worst < 0.01, "compute_norm_matmul_many, part of type %d: relative error %g", (int)part->type, worst);
+}
+
+static void test_products(struct test *t, struct compute *one, struct compute *many)
+{
+    struct weight_part parts[N_PARTS];
+    for (int i = 0; i < N_PARTS; i++)
+        parts[i] = (struct weight_part){part_shapes[i].type, rows_make(t, part_shapes[i].type, part_shapes[i].rows),
+                                        part_shapes[i].rows};
+    struct err e;
+    struct weight *a = weight_create(many, parts, N_PARTS, K, &e), *b = weight_create(many, parts + 2, 1, K, &e);
+    struct weight *bad = weight_create(many, parts, N_PARTS, K - 32, &e);
+    check(t, !bad && e.kind == ERR_INVALID, "weight_create took rows of %d values", K - 32);
+    check(t, weight_part_offset(a, 1) == 40 && weight_part_offset(a, 2) == 64, "parts of one type are not consecutive");
+    size_t stride = (size_t)weight_out_len(a), stride_b = (size_t)weight_out_len(b);
+    float *x = mem_alloc(M * K * 4), *norm = mem_alloc(K * 4), *normed = mem_alloc(M * K * 4);
+    float *y[2], *z[2];
+    rand_floats(&t->rng, x, M * K);
+    rand_floats(&t->rng, norm, K);
+    for (int i = 0; i < M; i++) t->k.rmsnorm(normed + i * K, x + i * K, norm, K, 1e-6f);
+    for (int i = 0; i < 2; i++) {
+        y[i] = mem_zalloc(M * stride * 4);
+        z[i] = mem_zalloc(M * stride_b * 4);
+        struct matmul_target targets[2] = {{y[i], stride, a}, {z[i], stride_b, b}};
+        compute_norm_matmul_many(i ? one : many, targets, 2, x, K, norm, 1e-6f, M);
+    }
+    check(t, !memcmp(y[0], y[1], M * stride * 4) && !memcmp(z[0], z[1], M * stride_b * 4), "threads change a product");
+    for (int i = 0; i < N_PARTS; i++) check_part(t, &parts[i], y[0] + weight_part_offset(a, i), stride, normed);
+    check_part(t, &parts[2], z[0], stride_b, normed);
+    compute_matmul(one, y[1], stride, a, normed, K, 1);
+    check(t, !memcmp(y[0], y[1], stride * 4), "norm and product apart differ from the fused call");
+    for (int i = 0; i < 2; i++) mem_free(y[i]), mem_free(z[i]);
+    mem_free(x), mem_free(norm), mem_free(normed);
+    weight_destroy(a), weight_destroy(b);
+    for (int i = 0; i < N_PARTS; i++) mem_free((void *)parts[i].data);
+}
+
+#define HEADS 6
+#define KV_HEADS 2
+#define DIM 64
+#define SPANS 3
+
+/* All spans at once on many threads, and token by token on one thread: the same bits. */
+static void test_spans(struct test *t, struct compute *one, struct compute *many, int window, const float *sinks)
+{
+    static const int pos[SPANS] = {0, 700, 1500}, n_tokens[SPANS] = {70, 1, 5};
+    struct attn_params p = {HEADS, KV_HEADS, DIM, DIM, window, 0.125f, 0, sinks};
+    size_t head_bytes = t->k.kv_page_bytes(DIM, DIM), page_bytes = head_bytes * KV_HEADS;
+    struct kv_span spans[SPANS];
+    uint32_t tables[SPANS][64], page = 0;
+    int rows = 0;
+    for (int i = 0; i < SPANS; i++) {
+        for (int j = 0; j * KV_PAGE_TOKENS < pos[i] + n_tokens[i]; j++) tables[i][j] = page++;
+        spans[i] = (struct kv_span){rows, n_tokens[i], pos[i], tables[i]};
+        rows += n_tokens[i];
+    }
+    struct kv_view view = {mem_try_map(page_bytes * page), page_bytes, head_bytes};
+    float *kv = mem_alloc((size_t)2000 * KV_HEADS * DIM * 4), *q = mem_alloc((size_t)rows * HEADS * DIM * 4);
+    float *a = mem_zalloc((size_t)rows * HEADS * DIM * 4), *b = mem_zalloc((size_t)rows * HEADS * DIM * 4);
+    rand_floats(&t->rng, kv, (size_t)2000 * KV_HEADS * DIM);
+    rand_floats(&t->rng, q, (size_t)rows * HEADS * DIM);
+    for (int i = 0; i < SPANS; i++) {
+        struct kv_span all = {0, pos[i] + n_tokens[i], 0, tables[i]};
+        compute_kv_store(many, &view, &p, kv, KV_HEADS * DIM, kv + DIM, KV_HEADS * DIM - DIM, &all, 1);
+    }
+    compute_attention(many, a, HEADS * DIM, &view, &p, q, HEADS * DIM, spans, SPANS);
+    for (int i = 0; i < SPANS; i++)
+        for (int j = 0; j < n_tokens[i]; j++) {
+            struct kv_span s = {spans[i].first + j, 1, pos[i] + j, tables[i]};
+            compute_attention(one, b, HEADS * DIM, &view, &p, q, HEADS * DIM, &s, 1);
+            compute_attention(many, b, HEADS * DIM, &view, &p, q, HEADS * DIM, &s, 1);
+        }
+    check(t, !memcmp(a, b, (size_t)rows * HEADS * DIM * 4), "window %d: attention depends on the batch", window);
+    double sum = 0;
+    for (int i = 0; i < rows * HEADS * DIM; i++) sum += fabs((double)a[i]);
+    check(t, sum > 1 && sum < 1e6, "attention of spans: sum %g", sum);
+    mem_unmap(view.base, page_bytes * page);
+    mem_free(kv), mem_free(q), mem_free(a), mem_free(b);
+}
+
+void test_compute(struct test *t, enum cpu_level level)
+{
+    struct err e;
+    struct compute *one = compute_create(1, level, &e), *many = compute_create(3, level, &e);
+    if (!one || !many) {
+        check(t, false, "compute_create: %s", e.msg);
+        return;
+    }
+    static const float sinks[HEADS] = {0.5f, 1, -1, 2, 0, 3};
+    test_team(t, many);
+    test_products(t, one, many);
+    test_spans(t, one, many, 0, NULL);
+    test_spans(t, one, many, 100, sinks);
+    compute_destroy(one);
+    compute_destroy(many);
+}
