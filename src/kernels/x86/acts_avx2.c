@@ -26,7 +26,7 @@ static size_t act16_bytes(int m, int k)
 
 static size_t actf_bytes(int m, int k)
 {
-    return (size_t)m * (size_t)k * ACTF_BYTES;
+    return (size_t)m * (size_t)((k + 15) / 16) * ACTF_BYTES;
 }
 
 AVX2_INLINE float absmax(const float *x, int n)
@@ -159,16 +159,62 @@ static void actf_quantize(void *acts, const float *x, size_t x_stride, int m, in
 {
     for (int t = from; t < to; t++) {
         int w, first = act_tile(&w, m, t);
-        float *out = (float *)acts + (size_t)first * (size_t)k + (t - first);
+        float *out = (void *)((uint8_t *)acts + actf_bytes(first, k));
         const float *row = x + (size_t)t * x_stride;
-        for (int i = 0; i < k; i++) out[(size_t)i * (size_t)w] = row[i];
+        for (int i = 0; i < (k + 15) / 16 * 16; i++) out[i * w + t - first] = i < k ? row[i] : 0.0f;
     }
+}
+
+/* x[n] = d * q */
+AVX2_INLINE void restore_int8(float *x, const uint8_t *q, const uint8_t *d, int n)
+{
+    float factor;
+    memcpy(&factor, d, sizeof factor);
+    for (int i = 0; i < n; i++) x[i] = factor * (float)(int8_t)q[i];
+}
+
+static void act8_restore(float *x, const void *acts, int m, int k, int token)
+{
+    int w, first = act_tile(&w, m, token), col = token - first;
+    const uint8_t *unit = (const uint8_t *)acts + act8_bytes(first, k);
+    for (int i = 0; i < k; i += 32, unit += ACT8_BYTES * w)
+        restore_int8(x + i, unit + 32 * col, unit + ACT8_D(w) + 4 * col, 32);
+}
+
+static void act256_restore(float *x, const void *acts, int m, int k, int token)
+{
+    int w, first = act_tile(&w, m, token), col = token - first;
+    const uint8_t *unit = (const uint8_t *)acts + act256_bytes(first, k);
+    for (int i = 0; i < k; i += 256, unit += ACT256_BYTES * w) {
+        for (int b = 0; b < 8; b++)
+            restore_int8(x + i + 32 * b, unit + 32 * (b * w + col), unit + ACT256_D(w) + 4 * col, 32);
+    }
+}
+
+static void act16_restore(float *x, const void *acts, int m, int k, int token)
+{
+    int w, first = act_tile(&w, m, token), col = token - first;
+    const uint8_t *unit = (const uint8_t *)acts + act16_bytes(first, k);
+    for (int i = 0; i < k; i += 32, unit += ACT16_BYTES * w) {
+        float d;
+        int16_t q[32];
+        memcpy(&d, unit + ACT16_D(w) + 4 * col, sizeof d);
+        memcpy(q, unit + 64 * col, sizeof q);
+        for (int j = 0; j < 32; j++) x[i + j] = d * (float)q[j];
+    }
+}
+
+static void actf_restore(float *x, const void *acts, int m, int k, int token)
+{
+    int w, first = act_tile(&w, m, token);
+    const float *from = (const void *)((const uint8_t *)acts + actf_bytes(first, k));
+    for (int i = 0; i < k; i++) x[i] = from[i * w + token - first];
 }
 
 void acts_init_avx2(struct kernels *k)
 {
-    k->act[ACT8] = (struct act_format){act8_bytes, act8_quantize};
-    k->act[ACT256] = (struct act_format){act256_bytes, act256_quantize};
-    k->act[ACT16] = (struct act_format){act16_bytes, act16_quantize};
-    k->act[ACTF] = (struct act_format){actf_bytes, actf_quantize};
+    k->act[ACT8] = (struct act_format){act8_bytes, act8_quantize, act8_restore};
+    k->act[ACT256] = (struct act_format){act256_bytes, act256_quantize, act256_restore};
+    k->act[ACT16] = (struct act_format){act16_bytes, act16_quantize, act16_restore};
+    k->act[ACTF] = (struct act_format){actf_bytes, actf_quantize, actf_restore};
 }

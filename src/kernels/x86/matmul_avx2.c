@@ -28,7 +28,7 @@ static void run_tiles(const struct matmul_type *type, float *y0, float *y1, size
 void matmul_run_avx2(const struct matmul_type *type, float *y, size_t y_stride, const uint8_t *panels,
                      const uint8_t *acts, int m, int k, int panel_from, int panel_to, void *scratch)
 {
-    int units = k / type->unit_k;
+    int units = (k + type->unit_k - 1) / type->unit_k;
     size_t panel_bytes = (size_t)units * (size_t)type->unit_bytes;
     if (m <= SMALL_MAX) {
         type->small[m](y + (size_t)panel_from * AVX2_ROWS, y_stride, panels + (size_t)panel_from * panel_bytes, acts,

@@ -1,7 +1,7 @@
 /* matmul_avx2: what the AVX2 weight families share: the layout of quantised activations, and how a family's kernels
  * are called by the one driver in matmul_avx2.c.
  *
- * A panel is 8 output rows. Families cut k into UNITS (32 values, 256 for K types, 1 for floats). Vector j (0..7) of a
+ * A panel is 8 output rows. Families cut k into UNITS (32 values, 256 for K types, 16 for floats). Vector j (0..7) of a
  * block of 32 holds values 4j .. 4j+3 of row r in its 32-bit lane r.
  *
  * Activations: up to SMALL_MAX tokens are one tile as wide as they are many; more are tiles of TILE_TOKENS and a last,
@@ -9,7 +9,7 @@
  *   act8    unit of 32:   q int8 [w][32] | d f32 [w] | start [w] | dsum f32 [w]
  *   act256  unit of 256:  q int8 [8][w][32] | start [8][w][2] | sum16 [8][w] | sum32 [4][w] | d f32 [w]
  *   act16   unit of 32:   q int16 [w][32] | d f32 [w]
- *   actf    unit of 1:    x f32 [w]
+ *   actf    unit of 16:   x f32 [16][w], zeros beyond k
  * d: scale of q. dsum: d * sum of q. sum16: int16 pair, sums of values 0-15 and 16-31 of a block; sum32: int16 pair,
  * sums of blocks 2i and 2i+1. start: int16 pair of -8 (act8) or -32 (act256, per half block) times the sums of the q
  * whose index mod 4 is below 2, and of the others: what an int16 accumulator starts with when unsigned weights carry
@@ -31,7 +31,7 @@ enum act_kind { ACT8, ACT256, ACT16, ACTF, ACT_KIND_N };
 #define ACT8_BYTES 44
 #define ACT256_BYTES 372
 #define ACT16_BYTES 68
-#define ACTF_BYTES 4
+#define ACTF_BYTES 64
 
 /* Offsets within a unit of a tile of width w. */
 #define ACT8_D(w) (32 * (w))
@@ -99,7 +99,7 @@ void matmul_run_avx2(const struct matmul_type *type, float *y, size_t y_stride, 
          small_##NAME##_6, small_##NAME##_7, small_##NAME##_8}};                                                       \
     static size_t panel_bytes_##NAME(int k)                                                                            \
     {                                                                                                                  \
-        return (size_t)(k / UNIT_K) * UNIT_BYTES;                                                                      \
+        return (size_t)((k + UNIT_K - 1) / UNIT_K) * UNIT_BYTES;                                                                      \
     }                                                                                                                  \
     static void matmul_##NAME(float *y, size_t y_stride, const void *panels, const void *acts, int m, int k,           \
                               int panel_from, int panel_to, void *scratch)                                             \

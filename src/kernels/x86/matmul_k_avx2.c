@@ -229,17 +229,19 @@ AVX2_INLINE void tile(enum quant_type type, float *y0, float *y1, size_t y_strid
         }
         UNROLL
         for (int t = 0; t < T; t++) {
-            __m256 act_d = broadcast_f32(acts + ACT256_D(T) + 4 * t);
+            __m256 act_d = broadcast_f32(acts + ACT256_D(T) + 4 * t), f[2];
             UNROLL
             for (int half = 0; half < 2; half++) {
-                float *y = (half ? y1 : y0) + (size_t)t * y_stride;
                 __m256i min_sum = _mm256_setzero_si256();
                 UNROLL
                 for (int i = 0; i < n_mins(type); i++)
                     min_sum = mad_s16(min_sum, unit->mins[i][half], act_sums(type, acts, i, t, T));
-                __m256 f = first && u == 0 ? _mm256_setzero_ps() : _mm256_loadu_ps(y);
-                _mm256_storeu_ps(y, add_unit(type, f, sum[t][half], min_sum, unit->d[half], unit->dmin[half], act_d));
+                const float *y = (half ? y1 : y0) + (size_t)t * y_stride;
+                f[half] = first && u == 0 ? _mm256_setzero_ps() : _mm256_loadu_ps(y);
+                f[half] = add_unit(type, f[half], sum[t][half], min_sum, unit->d[half], unit->dmin[half], act_d);
             }
+            _mm256_storeu_ps(y0 + (size_t)t * y_stride, f[0]); /* after both loads: y1 may be y0 */
+            _mm256_storeu_ps(y1 + (size_t)t * y_stride, f[1]);
         }
     }
 }

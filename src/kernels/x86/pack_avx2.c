@@ -305,28 +305,31 @@ void pack_q6_k_avx2(void *panel, const void *const *rows, int k)
 
 /* ---- floats ---- */
 
-void pack_f32_avx2(void *panel, const void *const *rows, int k)
+/* Elements of `size` bytes; a panel's k is a multiple of 16. */
+static void pack_elements(uint8_t *panel, const void *const *rows, int k, size_t size)
 {
     for (int r = 0; r < AVX2_ROWS; r++) {
-        for (int i = 0; i < k; i++) {
-            uint32_t v = rows[r] ? word_get(rows[r], i) : 0;
-            memcpy((uint8_t *)panel + 32 * (size_t)i + 4 * r, &v, sizeof v);
+        for (size_t i = 0; i < ((size_t)k + 15) / 16 * 16; i++) {
+            uint8_t *to = panel + (i * AVX2_ROWS + (size_t)r) * size;
+            if (rows[r] && i < (size_t)k)
+                memcpy(to, (const uint8_t *)rows[r] + i * size, size);
+            else
+                memset(to, 0, size);
         }
     }
+}
+
+void pack_f32_avx2(void *panel, const void *const *rows, int k)
+{
+    pack_elements(panel, rows, k, 4);
 }
 
 void pack_f16_avx2(void *panel, const void *const *rows, int k)
 {
-    for (int r = 0; r < AVX2_ROWS; r++) {
-        for (int i = 0; i < k; i++) {
-            uint16_t v = 0;
-            if (rows[r]) memcpy(&v, (const uint8_t *)rows[r] + 2 * (size_t)i, sizeof v);
-            half_put((uint8_t *)panel + 16 * (size_t)i, r, v);
-        }
-    }
+    pack_elements(panel, rows, k, 2);
 }
 
 void pack_bf16_avx2(void *panel, const void *const *rows, int k)
 {
-    pack_f16_avx2(panel, rows, k); /* both are 16 bits a value */
+    pack_elements(panel, rows, k, 2);
 }
