@@ -15,8 +15,9 @@ from gguf.quants import dequantize
 
 
 class Model:
-    def __init__(self, path, dtype=np.float64):
+    def __init__(self, path, dtype=np.float64, kv_dtype=None):
         self.reader, self.dtype = GGUFReader(path), dtype
+        self.kv_dtype = kv_dtype or dtype
         self.tensors = {t.name: t for t in self.reader.tensors}
         self.arch = self.value("general.architecture")
         if self.arch not in ("llama", "qwen2", "gemma3"):
@@ -127,6 +128,7 @@ def attention(m, x, layer, angles):
     cos, sin = angles[local]
     adjacent = m.arch == "llama"
     q, k = rotate(q, cos, sin, adjacent), rotate(k, cos, sin, adjacent)
+    k, v = k.astype(m.kv_dtype).astype(m.dtype), v.astype(m.kv_dtype).astype(m.dtype)
     group = m.heads // m.kv_heads
     k, v = np.repeat(k, group, axis=1), np.repeat(v, group, axis=1)
     scores = np.einsum("ihd,jhd->hij", q, k) * m.attention_scale()
@@ -148,8 +150,9 @@ def feed_forward(m, x, layer):
     return (gate * up) @ m.get(name + "ffn_down.weight").T
 
 
-def logits(path, ids, dtype=np.float64):
-    m = Model(path, dtype)
+def logits(path, ids, dtype=np.float64, kv_dtype=None):
+    """kv_dtype: keys and values are rounded to it, as a KV cache of that type does."""
+    m = Model(path, dtype, kv_dtype)
     embedding = m.get("token_embd.weight")
     x = embedding[np.asarray(ids)]
     if m.arch == "gemma3":
