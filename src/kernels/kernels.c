@@ -106,7 +106,7 @@ static void (*const fills[CPU_LEVEL_N])(struct kernels *k) = {
     [CPU_C] = kernels_fill_c,
 #if defined(__x86_64__)
     [CPU_AVX2] = NULL,
-    [CPU_AVX512] = NULL,
+    [CPU_AVX512] = kernels_fill_avx512,
     [CPU_AMX] = NULL,
 #endif
 };
