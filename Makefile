@@ -148,6 +148,10 @@ test-python: $(VENV)/done $(VENV)-old/done $(PROGRAM) $(TOOL_BINS)
 	$(VENV)/bin/python -m pytest -q -p no:cacheprovider tests/compare tests/e2e
 
 # All data sets of a folder laid out as ../shared/data; without that folder the project's own small sample.
+$(BUILD)/tests/oracle: $(wildcard tests/oracle/*.c tests/oracle/*.h) $(LIB)
+	@mkdir -p $(@D)
+	$(CC) $(CPPFLAGS_ALL) -Itests/oracle $(CFLAGS_ALL) -o $@ $(filter %.c,$^) $(LIB) $(LIBS)
+
 oracle: $(BUILD)/tests/oracle ## all data sets of DATA=DIR through the real code
 	$< $(DATA)
 oracle-if-there: $(BUILD)/tests/oracle

@@ -26,7 +26,7 @@ struct jinja_options {
 struct jinja *jinja_compile(struct str source, struct jinja_options options, struct err *e);
 void jinja_destroy(struct jinja *j);
 
-struct jinja_limits { /* zero = the default */
+struct jinja_limits {        /* zero = the default */
     uint64_t max_steps;      /* evaluated nodes; default 20 million */
     size_t max_output_bytes; /* default 64 MiB */
     size_t max_memory_bytes; /* all values alive or dead of one rendering; default 512 MiB */
@@ -48,8 +48,8 @@ struct jinja_now {
 };
 
 /* Renders with the variables of `context` (a JSON object, borrowed). Appends to out. `spans` may be NULL. `now` may be
- * NULL (the current local time). raise_exception() in the template gives ERR_INVALID with exactly the template's message
- * and *raised true (raised may be NULL); other failures give ERR_INVALID quoting line and reason. */
+ * NULL (the current local time). raise_exception() in the template gives ERR_INVALID with exactly the template's
+ * message and *raised true (raised may be NULL); other failures give ERR_INVALID quoting line and reason. */
 bool jinja_render(const struct jinja *j, struct buf *out, struct jinja_spans *spans, bool *raised, json_t *context,
                   const struct jinja_now *now, const struct jinja_limits *limits, struct err *e);
 
