@@ -20,13 +20,15 @@ static bool read_file(struct buf *out, const char *path)
     return !out->failed;
 }
 
-static void report(const struct tokenizer *t, struct str text, const struct token_list *ids, uint64_t load_ns, uint64_t best_ns)
+static void report(const struct tokenizer *t, struct str text, const struct token_list *ids, uint64_t load_ns,
+                   uint64_t best_ns)
 {
     struct buf back;
     buf_init(&back, SIZE_MAX / 2);
     bool same = tokenizer_decode(t, &back, ids->ids, ids->n, true) && str_eq(buf_str(&back), text);
-    printf("load %.1f ms, %zu bytes, %zu tokens, best %.2f ms = %.1f MB/s, round trip %s\n", (double)load_ns / 1e6, text.len,
-           ids->n, (double)best_ns / 1e6, (double)text.len * 1e3 / (double)best_ns, same ? "same" : "differs");
+    printf("load %.1f ms, %zu bytes, %zu tokens, best %.2f ms = %.1f MB/s, round trip %s\n", (double)load_ns / 1e6,
+           text.len, ids->n, (double)best_ns / 1e6, (double)text.len * 1e3 / (double)best_ns,
+           same ? "same" : "differs");
     buf_deinit(&back);
 }
 
