@@ -75,24 +75,30 @@ static bool start_listening(struct server *s, struct err *e)
     if (!s->loopback_only && !s->n_keys)
         log_warn("anybody who can reach %s may use this server: set an API key", url);
     log_info("listening on %s", url);
-    if (config->ready) config->ready(config->ready_ctx, url, port);
+    snprintf(s->url, sizeof s->url, "%s", url);
+    s->port = port;
+    return true;
+}
+
+/* Watches what must be watched; listening comes first, so that a server that cannot start leaves the signals alone. */
+static bool start(struct server *s, struct err *e)
+{
+    const struct server_config *config = s->config;
+    if (!start_listening(s, e)) return false;
+    s->events = http_watch_create(s->loop, s->backend->poll_fd(s->backend->self), on_backend, s);
+    s->interrupt = http_watch_create_signal(s->loop, SIGINT, on_signal, s);
+    s->terminate = http_watch_create_signal(s->loop, SIGTERM, on_signal, s);
+    s->drain_timer = http_timer_create(s->loop, drain_tick, s);
+    if (!s->events || !s->interrupt || !s->terminate || !s->drain_timer)
+        return err_set(e, ERR_IO, "cannot watch events and signals");
+    if (config->ready) config->ready(config->ready_ctx, s->url, s->port);
     return true;
 }
 
 static bool serve(struct server *s, struct err *e)
 {
-    const struct backend *b = s->backend;
-    bool ok = false;
-    struct http_watch *events = http_watch_create(s->loop, b->poll_fd(b->self), on_backend, s);
-    struct http_watch *interrupt = http_watch_create_signal(s->loop, SIGINT, on_signal, s);
-    struct http_watch *terminate = http_watch_create_signal(s->loop, SIGTERM, on_signal, s);
-    s->drain_timer = http_timer_create(s->loop, drain_tick, s);
-    if (!events || !interrupt || !terminate || !s->drain_timer) {
-        err_set(e, ERR_IO, "cannot watch events");
-    } else if (start_listening(s, e)) {
-        http_loop_run(s->loop);
-        ok = true;
-    }
+    bool ok = start(s, e);
+    if (ok) http_loop_run(s->loop);
     /* Open calls end here, while the backend still answers. */
     http_server_destroy(s->http);
     for (struct call *c = s->calls, *next; c; c = next) {
@@ -100,9 +106,9 @@ static bool serve(struct server *s, struct err *e)
         call_finish(c, "the server stopped");
     }
     http_timer_destroy(s->drain_timer);
-    http_watch_destroy(events);
-    http_watch_destroy(interrupt);
-    http_watch_destroy(terminate);
+    http_watch_destroy(s->events);
+    http_watch_destroy(s->interrupt);
+    http_watch_destroy(s->terminate);
     return ok;
 }
 

@@ -22,7 +22,10 @@ struct server {
     size_t n_keys;
     bool loopback_only;
     struct call *calls; /* all that are open */
+    struct http_watch *events, *interrupt, *terminate;
     struct http_timer *drain_timer;
+    char url[300];
+    uint16_t port;
     uint64_t drain_since_ns; /* 0 = not draining */
     bool drain_failed_all;
 };
