@@ -23,8 +23,10 @@ struct http_timer {
 
 static void on_libevent_log(int severity, const char *text)
 {
-    log_write(severity >= EVENT_LOG_ERR ? LOG_ERROR : severity == EVENT_LOG_WARN ? LOG_WARN : LOG_DEBUG, "libevent: %s",
-              text);
+    log_write(severity >= EVENT_LOG_ERR    ? LOG_ERROR
+              : severity == EVENT_LOG_WARN ? LOG_WARN
+                                           : LOG_DEBUG,
+              "libevent: %s", text);
 }
 
 struct http_loop *http_loop_create(struct err *e)

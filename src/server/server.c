@@ -3,6 +3,7 @@
 
 #include <signal.h>
 #include <stdio.h>
+#include <sys/resource.h>
 
 #include "base/clock.h"
 #include "base/log.h"
@@ -20,6 +21,7 @@ void server_config_init(struct server_config *config)
         .patience_ms = 240000,
         .drain_ms = 5000,
         .max_answer_bytes = (size_t)64 << 20,
+        .max_requests_bytes = (size_t)128 << 20,
     };
     http_limits_init(&config->limits);
 }
@@ -63,6 +65,17 @@ static void on_signal(void *ctx, int signum)
     drain_tick(s);
 }
 
+/* Each connection is a descriptor; the usual soft limit is lower than our own. */
+static void raise_descriptor_limit(uint32_t max_connections)
+{
+    struct rlimit limit;
+    rlim_t wanted = (rlim_t)max_connections + 256;
+    if (getrlimit(RLIMIT_NOFILE, &limit) || limit.rlim_cur >= wanted) return;
+    limit.rlim_cur = limit.rlim_max == RLIM_INFINITY || wanted < limit.rlim_max ? wanted : limit.rlim_max;
+    if (setrlimit(RLIMIT_NOFILE, &limit))
+        log_warn("cannot raise the limit of open files to %lu", (unsigned long)wanted);
+}
+
 static bool start_listening(struct server *s, struct err *e)
 {
     const struct server_config *config = s->config;
@@ -72,8 +85,7 @@ static bool start_listening(struct server *s, struct err *e)
     if (!http_server_listen(s->http, &port, &s->loopback_only, host, e)) return false;
     bool bare_v6 = str_find(config->host, STR(":"), 0) >= 0 && host[0] != '[';
     snprintf(url, sizeof url, bare_v6 ? "http://[%s]:%u" : "http://%s:%u", host, port);
-    if (!s->loopback_only && !s->n_keys)
-        log_warn("anybody who can reach %s may use this server: set an API key", url);
+    if (!s->loopback_only && !s->n_keys) log_warn("anybody who can reach %s may use this server: set an API key", url);
     log_info("listening on %s", url);
     snprintf(s->url, sizeof s->url, "%s", url);
     s->port = port;
@@ -84,6 +96,7 @@ static bool start_listening(struct server *s, struct err *e)
 static bool start(struct server *s, struct err *e)
 {
     const struct server_config *config = s->config;
+    raise_descriptor_limit(config->limits.max_connections);
     if (!start_listening(s, e)) return false;
     s->events = http_watch_create(s->loop, s->backend->poll_fd(s->backend->self), on_backend, s);
     s->interrupt = http_watch_create_signal(s->loop, SIGINT, on_signal, s);

@@ -27,8 +27,8 @@ static bool on_start(struct state *s, const json_t *data)
     if (!json_is_array(json_object_get(m, "content")) || json_array_size(json_object_get(m, "content")))
         return err_set(s->e, ERR_INVALID, "content is not []");
     if (!json_is_integer(json_object_get(usage, "input_tokens"))) return err_set(s->e, ERR_INVALID, "no usage");
-    static const char *const keys[] = {"id", "model", "stop_reason", "stop_sequence", "stop_details", "container",
-                                       "diagnostics"};
+    static const char *const keys[] = {"id",           "model",     "stop_reason", "stop_sequence",
+                                       "stop_details", "container", "diagnostics"};
     for (size_t i = 0; i < sizeof keys / sizeof *keys; i++)
         if (!json_object_get(m, keys[i])) return err_set(s->e, ERR_INVALID, "no %s", keys[i]);
     s->r->has_start = true;

@@ -39,24 +39,26 @@ START_TEST(stream_has_exactly_these_events)
                                   ev(CHAT_EVENT_BLOCK_CLOSE), ev(CHAT_EVENT_FINISH)};
     struct buf out;
     play(&out, true, events, N(events));
-#define USAGE_TEXT(out_tokens)                                                                                         \
-    "{\"input_tokens\":6,\"cache_creation_input_tokens\":0,\"cache_read_input_tokens\":4,\"cache_creation\":{"         \
-    "\"ephemeral_5m_input_tokens\":0,\"ephemeral_1h_input_tokens\":0},\"output_tokens\":" out_tokens                   \
-    ",\"output_tokens_details\":{\"thinking_tokens\":0},\"server_tool_use\":null,\"service_tier\":\"standard\","       \
+#define USAGE_TEXT(out_tokens)                                                                                   \
+    "{\"input_tokens\":6,\"cache_creation_input_tokens\":0,\"cache_read_input_tokens\":4,\"cache_creation\":{"   \
+    "\"ephemeral_5m_input_tokens\":0,\"ephemeral_1h_input_tokens\":0},\"output_tokens\":" out_tokens             \
+    ",\"output_tokens_details\":{\"thinking_tokens\":0},\"server_tool_use\":null,\"service_tier\":\"standard\"," \
     "\"inference_geo\":null,\"speed\":\"standard\"}"
     ck_assert_str_eq(
         out.ptr,
         "event: message_start\ndata: {\"type\":\"message_start\",\"message\":{\"id\":\"msg_1\",\"type\":\"message\","
         "\"role\":\"assistant\",\"model\":\"m\\\"1\",\"content\":[],\"stop_reason\":null,\"stop_sequence\":null,"
-        "\"stop_details\":null,\"container\":null,\"diagnostics\":null,\"usage\":" USAGE_TEXT("3") "}}\n\n"
-        "event: content_block_start\ndata: {\"type\":\"content_block_start\",\"index\":0,\"content_block\":{"
-        "\"type\":\"text\",\"text\":\"\",\"citations\":null}}\n\n"
-        "event: content_block_delta\ndata: {\"type\":\"content_block_delta\",\"index\":0,\"delta\":{"
-        "\"type\":\"text_delta\",\"text\":\"a\\n\\\"\\u0001\"}}\n\n"
-        "event: content_block_stop\ndata: {\"type\":\"content_block_stop\",\"index\":0}\n\n"
-        "event: message_delta\ndata: {\"type\":\"message_delta\",\"delta\":{\"stop_reason\":\"end_turn\","
-        "\"stop_sequence\":null,\"stop_details\":null,\"container\":null},\"usage\":" USAGE_TEXT("3") "}\n\n"
-        "event: message_stop\ndata: {\"type\":\"message_stop\"}\n\n");
+        "\"stop_details\":null,\"container\":null,\"diagnostics\":null,\"usage\":" USAGE_TEXT(
+            "3") "}}\n\n"
+                 "event: content_block_start\ndata: {\"type\":\"content_block_start\",\"index\":0,\"content_block\":{"
+                 "\"type\":\"text\",\"text\":\"\",\"citations\":null}}\n\n"
+                 "event: content_block_delta\ndata: {\"type\":\"content_block_delta\",\"index\":0,\"delta\":{"
+                 "\"type\":\"text_delta\",\"text\":\"a\\n\\\"\\u0001\"}}\n\n"
+                 "event: content_block_stop\ndata: {\"type\":\"content_block_stop\",\"index\":0}\n\n"
+                 "event: message_delta\ndata: {\"type\":\"message_delta\",\"delta\":{\"stop_reason\":\"end_turn\","
+                 "\"stop_sequence\":null,\"stop_details\":null,\"container\":null},\"usage\":" USAGE_TEXT(
+                     "3") "}\n\n"
+                          "event: message_stop\ndata: {\"type\":\"message_stop\"}\n\n");
     buf_deinit(&out);
 }
 END_TEST
@@ -64,14 +66,16 @@ END_TEST
 START_TEST(message_in_one_piece_has_all_required_keys)
 {
     struct chat_event close_thinking = {.kind = CHAT_EVENT_BLOCK_CLOSE, .signature = STR("s")};
-    struct chat_event events[] = {ev(CHAT_EVENT_START), open_block(CHAT_THINKING), delta(STR("hm")), close_thinking,
-                                  open_block(CHAT_TEXT), delta(STR("a")), delta(STR("b")), open_block(CHAT_TOOL_USE),
-                                  delta(STR("{\"x\":")), delta(STR("1e2}")), ev(CHAT_EVENT_FINISH)};
+    struct chat_event events[] = {ev(CHAT_EVENT_START), open_block(CHAT_THINKING), delta(STR("hm")),
+                                  close_thinking,       open_block(CHAT_TEXT),     delta(STR("a")),
+                                  delta(STR("b")),      open_block(CHAT_TOOL_USE), delta(STR("{\"x\":")),
+                                  delta(STR("1e2}")),   ev(CHAT_EVENT_FINISH)};
     struct buf out;
     play(&out, false, events, N(events));
     json_t *m = json_loads(out.ptr, JSON_REJECT_DUPLICATES, NULL);
-    static const char *const keys[] = {"id", "type", "role", "model", "content", "stop_reason", "stop_sequence",
-                                       "stop_details", "container", "diagnostics", "usage"};
+    static const char *const keys[] = {"id",        "type",        "role",          "model",
+                                       "content",   "stop_reason", "stop_sequence", "stop_details",
+                                       "container", "diagnostics", "usage"};
     for (size_t i = 0; i < N(keys); i++) ck_assert_msg(json_object_get(m, keys[i]) != NULL, "%s", keys[i]);
     ck_assert_str_eq(json_string_value(json_object_get(m, "stop_reason")), "tool_use");
     ck_assert(strstr(out.ptr, "[{\"type\":\"thinking\",\"thinking\":\"hm\",\"signature\":\"s\"},"
@@ -95,7 +99,7 @@ END_TEST
 
 START_TEST(empty_blocks_are_left_out)
 {
-    struct chat_event events[] = {ev(CHAT_EVENT_START), open_block(CHAT_TEXT), delta(STR("")),
+    struct chat_event events[] = {ev(CHAT_EVENT_START),       open_block(CHAT_TEXT),     delta(STR("")),
                                   ev(CHAT_EVENT_BLOCK_CLOSE), open_block(CHAT_THINKING), ev(CHAT_EVENT_BLOCK_CLOSE),
                                   ev(CHAT_EVENT_FINISH)};
     struct buf out;
@@ -122,7 +126,8 @@ START_TEST(characters_cut_by_deltas_are_joined)
             struct buf out;
             play(&out, true, events, N(events));
             ck_assert_msg(sse_check(&r, buf_str(&out), &e), "%s", e.msg);
-            ck_assert(str_starts(buf_str(&r.text), STR("a\xc3\xa9\xe2\x82\xac\xf0\x9f\x98\x80\xef\xbf\xbd\xef\xbf\xbd")));
+            ck_assert(
+                str_starts(buf_str(&r.text), STR("a\xc3\xa9\xe2\x82\xac\xf0\x9f\x98\x80\xef\xbf\xbd\xef\xbf\xbd")));
             ck_assert(str_ends(buf_str(&r.text), STR("\xef\xbf\xbdz")));
             sse_result_deinit(&r);
             buf_deinit(&out);
@@ -241,12 +246,18 @@ START_TEST(every_kind_of_error_has_its_row)
         int status;
         const char *type;
     } cases[] = {
-        {ERR_INVALID, 400, "invalid_request_error"}, {ERR_TOO_LARGE, 400, "invalid_request_error"},
-        {ERR_NOT_FOUND, 404, "not_found_error"},     {ERR_UNAUTHORISED, 401, "authentication_error"},
-        {ERR_BUSY, 529, "overloaded_error"},         {ERR_CANCELLED, 529, "overloaded_error"},
-        {ERR_TIMEOUT, 504, "timeout_error"},         {ERR_UPSTREAM, 502, "api_error"},
-        {ERR_CORRUPT, 500, "api_error"},             {ERR_IO, 500, "api_error"},
-        {ERR_INTERNAL, 500, "api_error"},            {ERR_NONE, 500, "api_error"},
+        {ERR_INVALID, 400, "invalid_request_error"},
+        {ERR_TOO_LARGE, 400, "invalid_request_error"},
+        {ERR_NOT_FOUND, 404, "not_found_error"},
+        {ERR_UNAUTHORISED, 401, "authentication_error"},
+        {ERR_BUSY, 529, "overloaded_error"},
+        {ERR_CANCELLED, 529, "overloaded_error"},
+        {ERR_TIMEOUT, 504, "timeout_error"},
+        {ERR_UPSTREAM, 502, "api_error"},
+        {ERR_CORRUPT, 500, "api_error"},
+        {ERR_IO, 500, "api_error"},
+        {ERR_INTERNAL, 500, "api_error"},
+        {ERR_NONE, 500, "api_error"},
     };
     for (size_t i = 0; i < N(cases); i++) {
         struct err err;

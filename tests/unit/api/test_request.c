@@ -78,10 +78,16 @@ END_TEST
 
 START_TEST(messages_of_one_role_are_merged_and_system_stays_in_place)
 {
-    struct chat_request *r =
-        take(BODY(USER("\"a\"") "," USER("[{\"type\":\"text\",\"text\":\"b\"},{\"type\":\"text\",\"text\":\"\"}]") ","
-                      SYSTEM("\"s\"") "," ASSISTANT("[{\"type\":\"thinking\",\"thinking\":\"t\",\"signature\":\"\"}]") ","
-                      USER("\"c\"") "," ASSISTANT("\"\"") "," USER("\"d\"") "," ASSISTANT("\"pre\""), ""));
+    struct chat_request
+        *
+            r =
+                take(
+                    BODY(USER("\"a\"") "," USER("[{\"type\":\"text\",\"text\":\"b\"},{\"type\":\"text\",\"text\":\"\"}"
+                                                "]") "," SYSTEM("\"s\"") "," ASSISTANT("[{\"type\":\"thinking\","
+                                                                                       "\"thinking\":\"t\","
+                                                                                       "\"signature\":\"\"}]") "," USER(
+                             "\"c\"") "," ASSISTANT("\"\"") "," USER("\"d\"") "," ASSISTANT("\"pre\""),
+                         ""));
     ck_assert_uint_eq(r->n_messages, 4);
     ck_assert_uint_eq(r->messages[0].n_blocks, 2);
     ck_assert(str_eq(r->messages[0].blocks[1].text, STR("b")));
@@ -153,12 +159,14 @@ START_TEST(refusals_name_the_path)
         {BODY(USER("[{\"type\":\"hologram\"}]"), ""), "messages.0.content.0.type: unknown block type \"hologram\""},
         {BODY(USER("[{\"type\":\"thinking\"}]"), ""),
          "messages.0.content.0.type: a \"thinking\" block cannot stand in a user message"},
-        {BODY(USER("\"x\""), ",\"tools\":[{\"name\":\"get\",\"input_schema\":{}}]"), "tools.0: tools are not supported"},
+        {BODY(USER("\"x\""), ",\"tools\":[{\"name\":\"get\",\"input_schema\":{}}]"),
+         "tools.0: tools are not supported"},
         {BODY(USER("\"x\""), ",\"tools\":[{\"type\":\"web_search_20250305\",\"name\":\"web_search\"}]"),
          "tools.0.type: \"web_search_20250305\" is a tool that the server would have to run"},
         {BODY(USER("\"x\""), ",\"output_config\":{\"format\":{\"type\":\"json_schema\",\"schema\":{}}}"),
          "output_config.format: structured output is not supported"},
-        {BODY(USER("\"x\""), ",\"output_format\":{\"type\":\"json_schema\",\"schema\":{}}"), "output_format: structured"},
+        {BODY(USER("\"x\""), ",\"output_format\":{\"type\":\"json_schema\",\"schema\":{}}"),
+         "output_format: structured"},
         {BODY(USER("\"x\""), ",\"thread\":{\"type\":\"create\"}"), "thread: this server does not hold"},
         {BODY(USER("\"x\""), ",\"mcp_servers\":[{}]"), "mcp_servers: this server"},
         {BODY(USER("\"x\""), ",\"container\":{\"id\":\"c\",\"skills\":[{}]}"), "container: this server"},
@@ -193,9 +201,11 @@ START_TEST(open_lists_stay_open)
         BODY(USER("\"x\""), ",\"thinking\":{\"type\":\"between_tools\"},\"betas\":[\"x\"]"),
         BODY(USER("\"x\""), ",\"thinking\":{\"type\":\"tomorrow\"},\"output_config\":{\"effort\":\"ultra\"}"),
         BODY(USER("\"x\""), ",\"metadata\":{\"user_id\":null},\"safeguards\":{},\"output_config\":{\"task_budget\":1}"),
-        BODY(USER("\"x\"") "," ASSISTANT("[{\"type\":\"server_tool_use\",\"id\":\"srvtoolu_1\",\"name\":\"w\"},"
-                                         "{\"type\":\"redacted_thinking\",\"data\":\"\"},{\"type\":\"text\",\"text\":\"y\","
-                                         "\"citations\":null}]"), ""),
+        BODY(USER("\"x\"") "," ASSISTANT(
+                 "[{\"type\":\"server_tool_use\",\"id\":\"srvtoolu_1\",\"name\":\"w\"},"
+                 "{\"type\":\"redacted_thinking\",\"data\":\"\"},{\"type\":\"text\",\"text\":\"y\","
+                 "\"citations\":null}]"),
+             ""),
         BODY(SYSTEM("\"only\""), ""),
         BODY(USER("\"\\ud83d cut, \\u0000, \\ud83d\\ude00\""), ""),
     };
@@ -206,8 +216,7 @@ END_TEST
 START_TEST(cut_surrogates_become_replacement_characters)
 {
     struct chat_request *r = take(BODY(USER("\"\\ud83d\\\\ud83d \\ude00 \\u0000 \\ud83d\\ude00\""), ""));
-    ck_assert(str_eq(r->messages[0].blocks[0].text,
-                     STR("\xef\xbf\xbd\\ud83d \xef\xbf\xbd \0 \xf0\x9f\x98\x80")));
+    ck_assert(str_eq(r->messages[0].blocks[0].text, STR("\xef\xbf\xbd\\ud83d \xef\xbf\xbd \0 \xf0\x9f\x98\x80")));
     chat_request_destroy(r);
 }
 END_TEST
@@ -262,10 +271,12 @@ START_TEST(tools_are_decoded_where_they_are_supported)
 {
     struct anthropic_error e;
     const char *json = BODY(
-        ASSISTANT("[{\"type\":\"thinking\",\"thinking\":\"t\",\"signature\":\"s\"},{\"type\":\"tool_use\",\"id\":\"i\","
-                  "\"name\":\"get\",\"input\":\"{\\\"a\\\":1}\"}]") ","
-            USER("[{\"type\":\"tool_result\",\"tool_use_id\":\"i\",\"is_error\":true,\"content\":["
-                 "{\"type\":\"text\",\"text\":\"r\"}]},{\"type\":\"tool_result\",\"tool_use_id\":\"k\"}]"),
+        ASSISTANT(
+            "[{\"type\":\"thinking\",\"thinking\":\"t\",\"signature\":\"s\"},{\"type\":\"tool_use\",\"id\":\"i\","
+            "\"name\":\"get\",\"input\":\"{\\\"a\\\":1}\"}]") "," USER("[{\"type\":\"tool_result\",\"tool_use_id\":"
+                                                                       "\"i\",\"is_error\":true,\"content\":["
+                                                                       "{\"type\":\"text\",\"text\":\"r\"}]},{\"type\":"
+                                                                       "\"tool_result\",\"tool_use_id\":\"k\"}]"),
         ",\"tools\":[{\"name\":\"get\",\"description\":\"d\",\"input_schema\":{\"type\":\"object\"},\"strict\":true},"
         "{\"name\":\"put\",\"input_schema\":{},\"defer_loading\":true}],"
         "\"tool_choice\":{\"type\":\"tool\",\"name\":\"put\",\"disable_parallel_tool_use\":true},"
@@ -286,8 +297,8 @@ END_TEST
 
 START_TEST(compaction_replaces_what_was_before)
 {
-    struct chat_request *r = take(BODY(USER("\"old\"") "," ASSISTANT("[{\"type\":\"compaction\",\"content\":\"sum\"}]") ","
-                                       USER("\"new\""), ""));
+    struct chat_request *r = take(
+        BODY(USER("\"old\"") "," ASSISTANT("[{\"type\":\"compaction\",\"content\":\"sum\"}]") "," USER("\"new\""), ""));
     ck_assert_uint_eq(r->n_messages, 2);
     ck_assert(str_eq(r->messages[0].blocks[0].text, STR("sum")));
     chat_request_destroy(r);

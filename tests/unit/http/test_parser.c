@@ -22,7 +22,8 @@ static enum http_fault parse(struct http_head *h, const char *text)
 START_TEST(head_is_taken_apart)
 {
     struct http_head h;
-    ck_assert_int_eq(parse(&h, "POST /v1/m%20x?a=b&c HTTP/1.1\r\nHost: x:1\r\nA:  b \r\nContent-Length: 12\r\n\r\n"), 0);
+    ck_assert_int_eq(parse(&h, "POST /v1/m%20x?a=b&c HTTP/1.1\r\nHost: x:1\r\nA:  b \r\nContent-Length: 12\r\n\r\n"),
+                     0);
     ck_assert(str_eq(h.method, STR("POST")));
     ck_assert(str_eq(h.path, STR("/v1/m%20x")));
     ck_assert(str_eq(h.query, STR("a=b&c")));
@@ -75,7 +76,8 @@ START_TEST(ambiguous_or_malformed_heads_are_refused)
         {"GET / HTTP/1.1\r\n" H "Expect: money\r\n\r\n", HTTP_EXPECTATION},
         {"GET / HTTP/1.1\r\n" H "A: 1\r\nB: 1\r\nC: 1\r\nD: 1\r\nE: 1\r\n\r\n", HTTP_HEAD_TOO_LARGE},
         {"GET /aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa "
-         "HTTP/1.1\r\n" H "\r\n", HTTP_TARGET_TOO_LONG},
+         "HTTP/1.1\r\n" H "\r\n",
+         HTTP_TARGET_TOO_LONG},
     };
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
         struct http_head h;
@@ -135,8 +137,8 @@ END_TEST
 START_TEST(bad_chunks_are_refused)
 {
     static const char *const cases[] = {
-        "\r\n",     "x\r\n",  "-1\r\n",       "+1\r\na\r\n0\r\n\r\n",     "0x1\r\n", " 1\r\n", "1\na\r\n",
-        "1\r\nab",  ";\r\n",  "1\r\na\n0\r\n", "ffffffffffffffffff\r\n", "0\n\n",   "0\r\n\n", "1;\x01\r\n",
+        "\r\n",    "x\r\n", "-1\r\n",        "+1\r\na\r\n0\r\n\r\n",   "0x1\r\n", " 1\r\n",  "1\na\r\n",
+        "1\r\nab", ";\r\n", "1\r\na\n0\r\n", "ffffffffffffffffff\r\n", "0\n\n",   "0\r\n\n", "1;\x01\r\n",
     };
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
         char out[100];

@@ -172,7 +172,9 @@ static void job_step(struct fake_backend *f, struct fake_job *j)
         ev = (struct chat_event){.kind = CHAT_EVENT_START, .usage = {.input_tokens = number(line)}};
     } else if (str_eq(word, STR("open"))) {
         ev = (struct chat_event){.kind = CHAT_EVENT_BLOCK_OPEN, .name = STR("get"), .id = STR("toolu_1")};
-        ev.block = str_eq(line, STR("thinking")) ? CHAT_THINKING : str_eq(line, STR("tool")) ? CHAT_TOOL_USE : CHAT_TEXT;
+        ev.block = str_eq(line, STR("thinking")) ? CHAT_THINKING
+                   : str_eq(line, STR("tool"))   ? CHAT_TOOL_USE
+                                                 : CHAT_TEXT;
     } else if (str_eq(word, STR("delta"))) {
         ev = (struct chat_event){.kind = CHAT_EVENT_DELTA, .text = line};
     } else if (str_eq(word, STR("echo"))) {

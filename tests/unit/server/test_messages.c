@@ -27,7 +27,8 @@ START_TEST(answer_in_one_piece_echoes_model_and_usage)
     ck_assert(loopback_has(&reply, "request-id: req_"));
     ck_assert(loopback_has(&reply, "\"model\":\"claude-x\""));
     ck_assert(loopback_has(&reply, "{\"type\":\"text\",\"text\":\"hi there\",\"citations\":null}"));
-    ck_assert(loopback_has(&reply, "\"input_tokens\":4,\"cache_creation_input_tokens\":0,\"cache_read_input_tokens\":3"));
+    ck_assert(
+        loopback_has(&reply, "\"input_tokens\":4,\"cache_creation_input_tokens\":0,\"cache_read_input_tokens\":3"));
     finish(&f, &request, &reply);
 }
 END_TEST
@@ -75,8 +76,9 @@ START_TEST(error_before_the_stream_is_a_status)
     fixture_roundtrip(&f, &reply,
                       fixture_message(&request, true, "!error invalid prompt is too long: 9 tokens > 8 maximum"));
     ck_assert_int_eq(fixture_status(&reply), 400);
-    ck_assert_msg(loopback_has(&reply, "{\"type\":\"invalid_request_error\",\"message\":\"prompt is too long: 9 tokens > 8"),
-                  "%s", reply.ptr);
+    ck_assert_msg(
+        loopback_has(&reply, "{\"type\":\"invalid_request_error\",\"message\":\"prompt is too long: 9 tokens > 8"),
+        "%s", reply.ptr);
     fixture_roundtrip(&f, &reply, fixture_message(&request, false, "!start 7\nerror busy full"));
     ck_assert_int_eq(fixture_status(&reply), 529);
     ck_assert(loopback_has(&reply, "retry-after: 2\r\n"));
