@@ -168,23 +168,22 @@ static void piece(struct anthropic_answer *a, struct buf *out, struct str text)
 /* Deltas may cut characters: the unfinished end waits for the next delta. */
 static void delta(struct anthropic_answer *a, struct buf *out, struct str text)
 {
-    while (a->n_tail && text.len) {
+    size_t i = 0;
+    while (a->n_tail && i < text.len) {
         uint32_t cp;
-        a->tail[a->n_tail++] = text.ptr[0];
-        text = str_slice(text, 1, text.len);
+        a->tail[a->n_tail++] = text.ptr[i++];
         struct str tail = {a->tail, a->n_tail};
         if (utf8_decode(tail, &cp) == a->n_tail) {
             piece(a, out, tail);
             a->n_tail = 0;
         } else if (utf8_complete_len(tail) > 0) {
             /* These bytes can no longer become a character: the last one may begin another. */
-            a->n_tail--;
-            text.ptr--;
-            text.len++;
+            i--;
             piece(a, out, STR("\xef\xbf\xbd"));
             a->n_tail = 0;
         }
     }
+    text = str_slice(text, i, text.len);
     size_t whole = utf8_complete_len(text);
     piece(a, out, str_slice(text, 0, whole));
     if (whole < text.len) {

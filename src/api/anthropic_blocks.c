@@ -214,8 +214,9 @@ static enum read_result read_block(struct decoder *d, struct chat_block *out, co
     if (rule) decode_fail(d, "\"%s\" blocks are not supported: %s", rule->type, rule->why);
     else if (known) decode_fail(d, "a \"%.*s\" block cannot stand in %s", STR_ARG(type), names[place]);
     else
-        decode_fail(d, "unknown block type \"%.*s\", expected one of text, image, document, search_result, thinking, "
-                       "redacted_thinking, tool_use, tool_result",
+        decode_fail(d,
+                    "unknown block type \"%.*s\", expected one of text, image, document, search_result, thinking, "
+                    "redacted_thinking, tool_use, tool_result",
                     STR_ARG(str_slice(type, 0, 60)));
     return READ_FAILED;
 }
@@ -339,7 +340,8 @@ bool decode_messages(struct decoder *d, const json_t *body)
     size_t at = path_push(d, "messages");
     if (!json_is_array(list)) return decode_mismatch(d, "an array", list);
     size_t n_list = json_array_size(list);
-    if (n_list > MESSAGES_MAX) return decode_fail(d, "at most %d messages are accepted, found %zu", MESSAGES_MAX, n_list);
+    if (n_list > MESSAGES_MAX)
+        return decode_fail(d, "at most %d messages are accepted, found %zu", MESSAGES_MAX, n_list);
     struct chat_message *messages = decode_alloc(d, n_list, sizeof *messages);
     if (!messages) return false;
     size_t n = 0;

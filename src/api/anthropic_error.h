@@ -9,8 +9,8 @@
 struct anthropic_error {
     int status;
     const char *type;
-    const char *code;    /* details.error_code, or NULL */
-    int retry_after_s;   /* 0 = no header */
+    const char *code;      /* details.error_code, or NULL */
+    int retry_after_s;     /* 0 = no header */
     bool should_not_retry; /* sends x-should-retry: false with a status that clients would repeat */
     char message[1000];
 };

@@ -1,6 +1,6 @@
 /* anthropic_messages: Anthropic's Messages API as bytes in and bytes out: a body becomes a chat_request, chat events
- * become server-sent events or one message object. No sockets. Liberal in what is accepted: unknown fields, versions and
- * modes never fail; what cannot be honoured is refused by name. */
+ * become server-sent events or one message object. No sockets. Liberal in what is accepted: unknown fields, versions
+ * and modes never fail; what cannot be honoured is refused by name. */
 #ifndef API_ANTHROPIC_MESSAGES_H
 #define API_ANTHROPIC_MESSAGES_H
 

@@ -10,7 +10,7 @@
 void anthropic_model_write(struct buf *out, const struct chat_model *model, struct str id);
 
 struct anthropic_page {
-    uint32_t limit; /* 0 = all */
+    uint32_t limit;                 /* 0 = all */
     struct str before_id, after_id; /* empty = none; unknown ids are no error and select nothing away */
 };
 /* Each model once under its id, then once under each alias. */

@@ -33,7 +33,8 @@ static const struct field_rule {
     const char *code;
     const char *why;
 } refused_fields[] = {
-    {"thread", always, "thread_unsupported_request", "this server does not hold message threads: send the whole history"},
+    {"thread", always, "thread_unsupported_request",
+     "this server does not hold message threads: send the whole history"},
     {"compaction", always, NULL, "this server does not compact conversations"},
     {"mcp_servers", is_non_empty, NULL, "this server does not connect to MCP servers: run their tools in the client"},
     {"container", has_skills, NULL, "this server has no containers and no skills"},
@@ -99,8 +100,7 @@ static bool decode_sampling(struct decoder *d, const json_t *body)
 static bool decode_max_tokens(struct decoder *d, const json_t *body)
 {
     int64_t n = MAX_TOKENS_DEFAULT;
-    if (d->call == ANTHROPIC_CREATE &&
-        !field_integer(d, &n, &d->r->has_max_tokens, body, "max_tokens", 0, INT32_MAX))
+    if (d->call == ANTHROPIC_CREATE && !field_integer(d, &n, &d->r->has_max_tokens, body, "max_tokens", 0, INT32_MAX))
         return false;
     d->r->max_tokens = (uint32_t)n;
     return true;

@@ -7,8 +7,8 @@
 
 /* Run by the API, not by the client: a prefix of the dated type. */
 static const char *const server_tools[] = {
-    "web_search_", "web_fetch_", "code_execution_", "advisor_", "mcp_toolset", "tool_search_tool_",
-    "computer_", "browser_toolset_",
+    "web_search_", "web_fetch_",        "code_execution_", "advisor_",
+    "mcp_toolset", "tool_search_tool_", "computer_",       "browser_toolset_",
 };
 
 static bool is_server_tool(struct str type)

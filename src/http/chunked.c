@@ -48,9 +48,7 @@ static bool step(struct http_chunked *c, char byte)
         c->state = SIZE;
         c->has_digit = false;
         break;
-    case TRAILER_START:
-        c->state = byte == '\r' ? END_LF : TRAILER;
-        return byte != '\n';
+    case TRAILER_START: c->state = byte == '\r' ? END_LF : TRAILER; return byte != '\n';
     case TRAILER:
         if (byte == '\n' || ++c->extra_bytes > EXTRA_MAX_BYTES) return false;
         if (byte == '\r') c->state = TRAILER_LF;

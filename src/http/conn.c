@@ -177,8 +177,7 @@ static bool step_head(struct http_conn *c)
         buf_append(&x->head_bytes, (struct str){bytes, (size_t)len});
         evbuffer_drain(in, (size_t)len);
         c->scanned = 0;
-        found = x->head_bytes.failed ? HTTP_MEMORY
-                                     : http_head_parse(&x->head, &why, buf_str(&x->head_bytes), l);
+        found = x->head_bytes.failed ? HTTP_MEMORY : http_head_parse(&x->head, &why, buf_str(&x->head_bytes), l);
     }
     if (found) fault(c, found, why);
     else head_done(c);
@@ -294,7 +293,8 @@ void http_conn_advance(struct http_conn *c)
 {
     if (c->advancing || c->dead) return;
     c->advancing = true;
-    while (!c->dead && step(c)) {}
+    while (!c->dead && step(c)) {
+    }
     c->advancing = false;
     /* A client that half-closed its side is treated as gone, as proxies do: nobody else can be told from it. */
     if (!c->dead && c->peer_closed && c->x.is_open && c->state == CONN_REPLY) {
@@ -355,7 +355,8 @@ static void on_event(struct bufferevent *bev, short what, void *arg)
         c->peer_closed = true;
         if (c->state != CONN_REPLY) {
             c->advancing = true;
-            while (!c->dead && step(c)) {}
+            while (!c->dead && step(c)) {
+            }
             c->advancing = false;
         }
         if (c->dead) conn_free(c);

@@ -30,7 +30,7 @@ struct http_watch *http_watch_create(struct http_loop *loop, int fd, http_loop_c
 struct http_watch *http_watch_create_signal(struct http_loop *loop, int signum, http_signal_callback *cb, void *ctx);
 void http_watch_destroy(struct http_watch *w); /* NULL is fine */
 struct http_timer *http_timer_create(struct http_loop *loop, http_loop_callback *cb, void *ctx);
-void http_timer_destroy(struct http_timer *t); /* NULL is fine */
+void http_timer_destroy(struct http_timer *t);                /* NULL is fine */
 void http_timer_set(struct http_timer *t, uint32_t delay_ms); /* fires once; replaces an earlier setting */
 void http_timer_clear(struct http_timer *t);
 
@@ -56,16 +56,16 @@ struct http_limits {
 void http_limits_init(struct http_limits *l); /* the defaults */
 
 /* What the HTTP layer refuses by itself: name, status, text. */
-#define HTTP_FAULTS(X)                                                                                                 \
-    X(MALFORMED, 400, "malformed HTTP request")                                                                        \
-    X(HEAD_TIMEOUT, 408, "the request headers did not arrive in time")                                                 \
-    X(BODY_TIMEOUT, 408, "the request body did not arrive in time")                                                    \
-    X(BODY_TOO_LARGE, 413, "request body is too large")                                                                \
-    X(TARGET_TOO_LONG, 414, "request line is too long")                                                                \
-    X(EXPECTATION, 417, "unknown Expect header")                                                                       \
-    X(HEAD_TOO_LARGE, 431, "request headers are too large")                                                            \
-    X(CONNECTIONS, 503, "too many connections")                                                                        \
-    X(MEMORY, 503, "too many large requests at one time")                                                              \
+#define HTTP_FAULTS(X)                                                 \
+    X(MALFORMED, 400, "malformed HTTP request")                        \
+    X(HEAD_TIMEOUT, 408, "the request headers did not arrive in time") \
+    X(BODY_TIMEOUT, 408, "the request body did not arrive in time")    \
+    X(BODY_TOO_LARGE, 413, "request body is too large")                \
+    X(TARGET_TOO_LONG, 414, "request line is too long")                \
+    X(EXPECTATION, 417, "unknown Expect header")                       \
+    X(HEAD_TOO_LARGE, 431, "request headers are too large")            \
+    X(CONNECTIONS, 503, "too many connections")                        \
+    X(MEMORY, 503, "too many large requests at one time")              \
     X(VERSION, 505, "HTTP version is not supported")
 
 enum http_fault {
@@ -107,8 +107,8 @@ size_t http_server_connections(const struct http_server *s);
 /* ---- exchange ---- */
 
 struct str http_method(const struct http_exchange *x);
-struct str http_path(const struct http_exchange *x);  /* as sent, without query */
-struct str http_query(const struct http_exchange *x); /* as sent, without '?' */
+struct str http_path(const struct http_exchange *x);                     /* as sent, without query */
+struct str http_query(const struct http_exchange *x);                    /* as sent, without '?' */
 struct str http_header(const struct http_exchange *x, const char *name); /* first value, or ptr NULL */
 struct str http_peer(const struct http_exchange *x);                     /* address of the client */
 /* The body. Writable, owned by the exchange until it ends; http_body_free gives its memory back earlier. */

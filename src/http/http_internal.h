@@ -28,10 +28,10 @@ struct http_exchange {
     void (*on_close)(void *ctx, const char *why);
     void (*on_drain)(void *ctx);
     void *ctx;
-    bool is_open;    /* with the handler: between head or request or fault, and the end of the reply */
-    bool started;    /* status line is written */
-    bool chunked;    /* the reply is */
-    bool no_body;    /* HEAD, 204, 304 */
+    bool is_open; /* with the handler: between head or request or fault, and the end of the reply */
+    bool started; /* status line is written */
+    bool chunked; /* the reply is */
+    bool no_body; /* HEAD, 204, 304 */
     bool was_congested;
 };
 
@@ -74,7 +74,7 @@ struct http_server {
 
 /* conn.c */
 void http_conn_create(struct http_server *s, int fd, const char *peer);
-void http_conn_advance(struct http_conn *c); /* goes on after something changed; may free c */
+void http_conn_advance(struct http_conn *c);              /* goes on after something changed; may free c */
 void http_conn_cut(struct http_conn *c, const char *why); /* tells the handler, then frees c */
 void http_conn_drop(struct http_conn *c);                 /* without telling the handler */
 /* Whether the connection waits for a new request and has none of its bytes. */

@@ -35,10 +35,9 @@ void http_limits_init(struct http_limits *l)
 
 int http_fault_status(enum http_fault fault)
 {
-    static const int statuses[] = {
-        200,
+    static const int statuses[] = {200,
 #define FAULT_STATUS(name, status, text) status,
-        HTTP_FAULTS(FAULT_STATUS)
+                                   HTTP_FAULTS(FAULT_STATUS)
 #undef FAULT_STATUS
     };
     return statuses[fault];
@@ -46,10 +45,9 @@ int http_fault_status(enum http_fault fault)
 
 const char *http_fault_text(enum http_fault fault)
 {
-    static const char *const texts[] = {
-        "",
+    static const char *const texts[] = {"",
 #define FAULT_TEXT(name, status, text) text,
-        HTTP_FAULTS(FAULT_TEXT)
+                                        HTTP_FAULTS(FAULT_TEXT)
 #undef FAULT_TEXT
     };
     return texts[fault];

@@ -5,6 +5,7 @@
 #include <sys/time.h>
 
 #include "base/alloc.h"
+#include "base/log.h"
 #include "http/http_internal.h"
 
 struct http_watch {
@@ -20,8 +21,17 @@ struct http_timer {
     void *ctx;
 };
 
+static void on_libevent_log(int severity, const char *text)
+{
+    log_write(severity >= EVENT_LOG_ERR    ? LOG_ERROR
+              : severity == EVENT_LOG_WARN ? LOG_WARN
+                                           : LOG_DEBUG,
+              "libevent: %s", text);
+}
+
 struct http_loop *http_loop_create(struct err *e)
 {
+    event_set_log_callback(on_libevent_log);
     struct sigaction ignore = {.sa_handler = SIG_IGN};
     sigaction(SIGPIPE, &ignore, NULL);
     struct event_config *config = event_config_new();

@@ -67,6 +67,7 @@ static void write_log(const struct call *c, const char *note)
 void call_finish(struct call *c, const char *note)
 {
     write_log(c, note);
+    c->server->requests_bytes -= c->body_bytes;
     if (c->prev) c->prev->next = c->next;
     else c->server->calls = c->next;
     if (c->next) c->next->prev = c->prev;

@@ -155,6 +155,12 @@ static struct chat_request *decode(struct call *c, enum anthropic_call kind)
     struct chat_request *r;
     struct buf *body = http_body(c->x);
     size_t n;
+    if (s->requests_bytes + body->len > s->config->max_requests_bytes) {
+        call_fail(c, 529, NULL, "too many large requests at one time");
+        return NULL;
+    }
+    c->body_bytes = body->len;
+    s->requests_bytes += body->len;
     bool ok = anthropic_request_decode(&r, body->ptr ? body->ptr : (char[]){""}, body->len, kind, &support, &e);
     http_body_free(c->x);
     if (!ok) {
@@ -244,10 +250,10 @@ void messages_left(struct call *c, const char *why)
     if (c->is_counting) return; /* a count cannot be cancelled; its answer frees the call */
     cancel(c);
     snprintf(note, sizeof note, "%s after %" PRIu32 " events, %s", why, c->n_events,
-             !c->has_answer           ? "before the request was complete"
-             : c->answer.n_blocks     ? "during the answer"
-             : c->answer.has_start    ? "before the first text"
-                                      : "while it was waiting");
+             !c->has_answer        ? "before the request was complete"
+             : c->answer.n_blocks  ? "during the answer"
+             : c->answer.has_start ? "before the first text"
+                                   : "while it was waiting");
     call_finish(c, note);
 }
 

@@ -102,16 +102,22 @@ void routes_head(void *ctx, struct http_exchange *x)
     bool is_open = (c->route && c->route->auth == ROUTE_OPEN) || str_eq(method, STR("HEAD"));
     if (!keys_check(s, &c->salt, x) && !is_open) {
         bool has_key = http_header(x, "authorization").len || http_header(x, "x-api-key").len;
-        call_fail(c, 401, NULL, "%s", has_key ? "invalid API key" : "an API key is required: send Authorization: "
-                                                                    "Bearer KEY or x-api-key: KEY");
+        call_fail(c, 401, NULL, "%s",
+                  has_key ? "invalid API key"
+                          : "an API key is required: send Authorization: "
+                            "Bearer KEY or x-api-key: KEY");
     } else if (!c->route && known) {
         call_fail(c, 405, NULL, "method %.*s is not allowed for %s", STR_ARG(method), c->path);
     } else if (!c->route) {
-        call_fail(c, 404, NULL, "unknown path %s: this server answers POST /v1/messages, POST "
-                                "/v1/messages/count_tokens, GET /v1/models and GET /health", c->path);
+        call_fail(c, 404, NULL,
+                  "unknown path %s: this server answers POST /v1/messages, POST "
+                  "/v1/messages/count_tokens, GET /v1/models and GET /health",
+                  c->path);
     } else if (!is_identity(http_header(x, "content-encoding"))) {
-        call_fail(c, 400, "request_body_encoding_unsupported", "content-encoding: \"%.*s\" is not supported, send the "
-                  "body as it is", STR_ARG(str_slice(http_header(x, "content-encoding"), 0, 60)));
+        call_fail(c, 400, "request_body_encoding_unsupported",
+                  "content-encoding: \"%.*s\" is not supported, send the "
+                  "body as it is",
+                  STR_ARG(str_slice(http_header(x, "content-encoding"), 0, 60)));
     }
 }
 

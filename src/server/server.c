@@ -3,6 +3,7 @@
 
 #include <signal.h>
 #include <stdio.h>
+#include <sys/resource.h>
 
 #include "base/clock.h"
 #include "base/log.h"
@@ -20,6 +21,7 @@ void server_config_init(struct server_config *config)
         .patience_ms = 240000,
         .drain_ms = 5000,
         .max_answer_bytes = (size_t)64 << 20,
+        .max_requests_bytes = (size_t)128 << 20,
     };
     http_limits_init(&config->limits);
 }
@@ -63,6 +65,17 @@ static void on_signal(void *ctx, int signum)
     drain_tick(s);
 }
 
+/* Each connection is a descriptor; the usual soft limit is lower than our own. */
+static void raise_descriptor_limit(uint32_t max_connections)
+{
+    struct rlimit limit;
+    rlim_t wanted = (rlim_t)max_connections + 256;
+    if (getrlimit(RLIMIT_NOFILE, &limit) || limit.rlim_cur >= wanted) return;
+    limit.rlim_cur = limit.rlim_max == RLIM_INFINITY || wanted < limit.rlim_max ? wanted : limit.rlim_max;
+    if (setrlimit(RLIMIT_NOFILE, &limit))
+        log_warn("cannot raise the limit of open files to %lu", (unsigned long)wanted);
+}
+
 static bool start_listening(struct server *s, struct err *e)
 {
     const struct server_config *config = s->config;
@@ -72,27 +85,33 @@ static bool start_listening(struct server *s, struct err *e)
     if (!http_server_listen(s->http, &port, &s->loopback_only, host, e)) return false;
     bool bare_v6 = str_find(config->host, STR(":"), 0) >= 0 && host[0] != '[';
     snprintf(url, sizeof url, bare_v6 ? "http://[%s]:%u" : "http://%s:%u", host, port);
-    if (!s->loopback_only && !s->n_keys)
-        log_warn("anybody who can reach %s may use this server: set an API key", url);
+    if (!s->loopback_only && !s->n_keys) log_warn("anybody who can reach %s may use this server: set an API key", url);
     log_info("listening on %s", url);
-    if (config->ready) config->ready(config->ready_ctx, url, port);
+    snprintf(s->url, sizeof s->url, "%s", url);
+    s->port = port;
+    return true;
+}
+
+/* Watches what must be watched; listening comes first, so that a server that cannot start leaves the signals alone. */
+static bool start(struct server *s, struct err *e)
+{
+    const struct server_config *config = s->config;
+    raise_descriptor_limit(config->limits.max_connections);
+    if (!start_listening(s, e)) return false;
+    s->events = http_watch_create(s->loop, s->backend->poll_fd(s->backend->self), on_backend, s);
+    s->interrupt = http_watch_create_signal(s->loop, SIGINT, on_signal, s);
+    s->terminate = http_watch_create_signal(s->loop, SIGTERM, on_signal, s);
+    s->drain_timer = http_timer_create(s->loop, drain_tick, s);
+    if (!s->events || !s->interrupt || !s->terminate || !s->drain_timer)
+        return err_set(e, ERR_IO, "cannot watch events and signals");
+    if (config->ready) config->ready(config->ready_ctx, s->url, s->port);
     return true;
 }
 
 static bool serve(struct server *s, struct err *e)
 {
-    const struct backend *b = s->backend;
-    bool ok = false;
-    struct http_watch *events = http_watch_create(s->loop, b->poll_fd(b->self), on_backend, s);
-    struct http_watch *interrupt = http_watch_create_signal(s->loop, SIGINT, on_signal, s);
-    struct http_watch *terminate = http_watch_create_signal(s->loop, SIGTERM, on_signal, s);
-    s->drain_timer = http_timer_create(s->loop, drain_tick, s);
-    if (!events || !interrupt || !terminate || !s->drain_timer) {
-        err_set(e, ERR_IO, "cannot watch events");
-    } else if (start_listening(s, e)) {
-        http_loop_run(s->loop);
-        ok = true;
-    }
+    bool ok = start(s, e);
+    if (ok) http_loop_run(s->loop);
     /* Open calls end here, while the backend still answers. */
     http_server_destroy(s->http);
     for (struct call *c = s->calls, *next; c; c = next) {
@@ -100,9 +119,9 @@ static bool serve(struct server *s, struct err *e)
         call_finish(c, "the server stopped");
     }
     http_timer_destroy(s->drain_timer);
-    http_watch_destroy(events);
-    http_watch_destroy(interrupt);
-    http_watch_destroy(terminate);
+    http_watch_destroy(s->events);
+    http_watch_destroy(s->interrupt);
+    http_watch_destroy(s->terminate);
     return ok;
 }
 

@@ -20,8 +20,8 @@ struct server_config {
 
     const struct str *keys; /* none here and in key_file: no key is asked for */
     size_t n_keys;
-    struct str key_file;    /* one key a line, '#' begins a comment; empty = none */
-    bool keys_share_cache;  /* otherwise conversations under different keys share no cache pages */
+    struct str key_file;   /* one key a line, '#' begins a comment; empty = none */
+    bool keys_share_cache; /* otherwise conversations under different keys share no cache pages */
 
     const struct str *cors_origins; /* web pages that may use the server; "*" = all */
     size_t n_cors_origins;
@@ -38,6 +38,7 @@ struct server_config {
     uint32_t patience_ms; /* an answer in one piece that takes longer gets white space to keep the client waiting */
     uint32_t drain_ms;    /* after SIGINT or SIGTERM, for answers that are running */
     size_t max_answer_bytes;
+    size_t max_requests_bytes; /* bodies of all requests that the backend works on; more is answered with "busy" */
 
     /* Called once when connections are accepted. url: "http://127.0.0.1:8080". */
     void (*ready)(void *ctx, const char *url, uint16_t port);

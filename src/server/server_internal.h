@@ -21,8 +21,12 @@ struct server {
     struct server_key *keys;
     size_t n_keys;
     bool loopback_only;
-    struct call *calls; /* all that are open */
+    struct call *calls;    /* all that are open */
+    size_t requests_bytes; /* of the bodies of their requests */
+    struct http_watch *events, *interrupt, *terminate;
     struct http_timer *drain_timer;
+    char url[300];
+    uint16_t port;
     uint64_t drain_since_ns; /* 0 = not draining */
     bool drain_failed_all;
 };
@@ -52,6 +56,7 @@ struct call {
     struct http_timer *timer;
     uint64_t written_ns; /* last time that something was sent */
     uint32_t n_events;
+    size_t body_bytes; /* its part of requests_bytes */
 };
 
 enum route_auth { ROUTE_OPEN, ROUTE_KEY };
@@ -92,9 +97,9 @@ void call_finish(struct call *c, const char *note);
 /* messages.c */
 void messages_create(struct call *c);
 void messages_count(struct call *c);
-void messages_left(struct call *c, const char *why);  /* the client is gone */
-void messages_drained(struct call *c);                /* its socket takes more */
-void messages_shutdown(struct call *c);               /* ends it legally now */
+void messages_left(struct call *c, const char *why); /* the client is gone */
+void messages_drained(struct call *c);               /* its socket takes more */
+void messages_shutdown(struct call *c);              /* ends it legally now */
 
 /* models.c */
 const struct chat_model *models_resolve(const struct server *s, struct str name);

@@ -172,7 +172,9 @@ static void job_step(struct fake_backend *f, struct fake_job *j)
         ev = (struct chat_event){.kind = CHAT_EVENT_START, .usage = {.input_tokens = number(line)}};
     } else if (str_eq(word, STR("open"))) {
         ev = (struct chat_event){.kind = CHAT_EVENT_BLOCK_OPEN, .name = STR("get"), .id = STR("toolu_1")};
-        ev.block = str_eq(line, STR("thinking")) ? CHAT_THINKING : str_eq(line, STR("tool")) ? CHAT_TOOL_USE : CHAT_TEXT;
+        ev.block = str_eq(line, STR("thinking")) ? CHAT_THINKING
+                   : str_eq(line, STR("tool"))   ? CHAT_TOOL_USE
+                                                 : CHAT_TEXT;
     } else if (str_eq(word, STR("delta"))) {
         ev = (struct chat_event){.kind = CHAT_EVENT_DELTA, .text = line};
     } else if (str_eq(word, STR("echo"))) {
@@ -183,7 +185,8 @@ static void job_step(struct fake_backend *f, struct fake_job *j)
         ev = (struct chat_event){.kind = CHAT_EVENT_FINISH, .stop = stop_of(line), .stop_sequence = STR("STOP")};
         ev.usage = (struct chat_usage){.input_tokens = 7, .cached_tokens = 3, .output_tokens = j->n_out};
     } else if (str_eq(word, STR("error"))) {
-        err_set(&err, kind_of(word_take(&line)), "%.*s", STR_ARG(line));
+        enum err_kind kind = kind_of(word_take(&line));
+        err_set(&err, kind, "%.*s", STR_ARG(line));
         ev = (struct chat_event){.kind = CHAT_EVENT_ERROR, .err = &err};
     } else if (str_eq(word, STR("wait"))) {
         j->due_ns = clock_ns() + (uint64_t)number(line) * 1000000;

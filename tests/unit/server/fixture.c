@@ -88,8 +88,10 @@ struct str fixture_message(struct buf *out, bool stream, const char *script)
 {
     struct buf body;
     buf_init(&body, 1 << 20);
-    buf_printf(&body, "{\"model\":\"claude-x\",\"max_tokens\":10,\"stream\":%s,\"messages\":[{\"role\":\"user\","
-                      "\"content\":", stream ? "true" : "false");
+    buf_printf(&body,
+               "{\"model\":\"claude-x\",\"max_tokens\":10,\"stream\":%s,\"messages\":[{\"role\":\"user\","
+               "\"content\":",
+               stream ? "true" : "false");
     json_text_string(&body, str_from(script));
     buf_append(&body, STR("}]}"));
     fixture_post(out, "/v1/messages", "", body.ptr);

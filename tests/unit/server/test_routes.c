@@ -138,7 +138,8 @@ START_TEST(keys_have_their_own_salts_unless_shared)
         post_with_key(&f, &reply, "one");
         post_with_key(&f, &reply, "two");
         post_with_key(&f, &reply, "one");
-        uint64_t a = atomic_load(&f.fake.salts[0]), b = atomic_load(&f.fake.salts[1]), c = atomic_load(&f.fake.salts[2]);
+        uint64_t a = atomic_load(&f.fake.salts[0]), b = atomic_load(&f.fake.salts[1]),
+                 c = atomic_load(&f.fake.salts[2]);
         ck_assert(a == c);
         ck_assert_int_eq(a == b, shared);
         fixture_stop(&f);
