@@ -17,7 +17,7 @@
 #define PREFILL_STEP_S 1.0 /* nor one of prefill alone: arriving requests wait for its end */
 #define MIXED_TOKENS_MIN 32u
 #define MIXED_TOKENS_MAX 256u
-#define MIXED_TOKENS_FIRST 128u /* while the speed is unknown */
+#define TOKENS_FIRST 128u /* while the speed is unknown */
 #define PREFILL_TOKENS_MIN 64u
 #define SHARE_MIN 32u /* fewer tokens a sequence would waste the products' tiles */
 #define PROGRESS_S 0.5
@@ -277,7 +277,7 @@ static uint32_t prefill_budget(const struct engine *g, uint32_t n_decoding)
     double tokens = g->prefill_rate * (n_decoding ? MIXED_STEP_S : PREFILL_STEP_S);
     uint32_t least = n_decoding ? MIXED_TOKENS_MIN : PREFILL_TOKENS_MIN;
     uint32_t most = n_decoding ? MIXED_TOKENS_MAX : g->plan.n_batch;
-    if (g->prefill_rate <= 0) most = n_decoding ? MIXED_TOKENS_FIRST : most;
+    if (g->prefill_rate <= 0) most = most < TOKENS_FIRST ? most : TOKENS_FIRST;
     else if (tokens < (double)most) most = tokens > (double)least ? (uint32_t)tokens / 16 * 16 : least;
     return most < room ? most : room;
 }

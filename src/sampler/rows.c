@@ -139,9 +139,11 @@ uint32_t row_collect(struct candidate *out, const float *x, const float *block_m
     for (uint32_t b = 0; b < row_blocks(n); b++) {
         if (!(block_max[b] >= at_least)) continue;
         uint64_t allowed = block_mask(mask, b, block_count(n, b));
-        for (; allowed; allowed &= allowed - 1) {
-            uint32_t token = b * ROW_BLOCK + (uint32_t)__builtin_ctzll(allowed);
-            if (x[token] >= at_least && x[token] > -INFINITY) out[n_out++] = (struct candidate){x[token], token};
+        for (uint32_t i = 0, count = block_count(n, b); i < count; i++) { /* no branches: they could not be predicted */
+            uint32_t token = b * ROW_BLOCK + i;
+            bool taken = (x[token] >= at_least) & (x[token] > -INFINITY) & (allowed >> i & 1);
+            out[n_out] = (struct candidate){x[token], token};
+            n_out += taken;
         }
     }
     return n_out;

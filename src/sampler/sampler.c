@@ -145,6 +145,7 @@ struct draw { /* one draw's view of the row */
     const float *x;
     const uint64_t *mask;
     float max, scale; /* weights are exp((x - max) * scale) */
+    double total;     /* of all weights; 0 = was not needed */
 };
 
 static uint32_t block_len(const struct sampler *s, uint32_t block)
@@ -159,24 +160,24 @@ static float weight_floor(const struct draw *d, float w)
     return w > 0 ? d->max + (logf(w) - 1e-3f) / d->scale - fabsf(d->max) * 1e-6f : -INFINITY;
 }
 
-static double weigh_blocks(struct sampler *s, const struct draw *d)
+static void weigh_blocks(struct sampler *s, struct draw *d)
 {
-    double total = 0;
+    d->total = 0;
     for (uint32_t b = 0; b < row_blocks(s->n_vocab); b++) {
         uint64_t allowed = d->mask ? d->mask[b] : ~UINT64_C(0);
         const float *row = d->x + (size_t)b * ROW_BLOCK;
         s->block_work[b] = allowed && s->block_max[b] > -INFINITY
                                ? row_block_sum(row, block_len(s, b), allowed, d->max, d->scale)
                                : 0.0f;
-        total += (double)s->block_work[b];
+        d->total += (double)s->block_work[b];
     }
-    return total;
 }
 
 /* No limit on the number of tokens: walks the blocks' sums, then one block; nothing is collected. */
-static uint32_t draw_from_all(struct sampler *s, const struct draw *d)
+static uint32_t draw_from_all(struct sampler *s, struct draw *d)
 {
-    double left = weigh_blocks(s, d) * rng_unit(&s->rng);
+    weigh_blocks(s, d);
+    double left = d->total * rng_unit(&s->rng);
     uint32_t last = row_first(d->x, s->block_max, d->mask, s->n_vocab, d->max);
     for (uint32_t b = 0; b < row_blocks(s->n_vocab); b++) {
         if (left >= (double)s->block_work[b]) {
@@ -221,7 +222,7 @@ static double candidates_weigh(struct sampler *s, const struct draw *d, uint32_t
 }
 
 /* The candidates that top-k and top-p leave, as weights. */
-static uint32_t collect_limited(struct sampler *s, const struct draw *d)
+static uint32_t collect_limited(struct sampler *s, struct draw *d)
 {
     uint32_t n;
     double total;
@@ -230,7 +231,8 @@ static uint32_t collect_limited(struct sampler *s, const struct draw *d)
         total = candidates_weigh(s, d, n);
     } else {
         /* All tokens lighter than this together weigh at most (1 - top_p) of the total: none of them is needed. */
-        total = weigh_blocks(s, d);
+        weigh_blocks(s, d);
+        total = d->total;
         float lightest = (float)((1 - (double)s->p.top_p) * total / (double)s->n_vocab);
         n = row_collect(s->candidates, d->x, s->block_max, d->mask, s->n_vocab,
                         weight_floor(d, lightest < 1 ? lightest : 1));
@@ -255,7 +257,7 @@ static uint32_t draw_from_candidates(struct sampler *s, uint32_t n)
     return s->candidates[i].token;
 }
 
-static uint32_t draw_token(struct sampler *s, const struct draw *d)
+static uint32_t draw_token(struct sampler *s, struct draw *d)
 {
     bool greedy = s->p.temperature < MIN_TEMPERATURE || s->p.top_k == 1 || isinf(d->max);
     if (greedy) return row_first(d->x, s->block_max, d->mask, s->n_vocab, d->max);
@@ -282,7 +284,9 @@ bool sampler_draw(struct sampler *s, struct sampler_choice *out, const float *lo
     if (plain) raw_max = d.max;
     if (d.max == -INFINITY) return false;
     out->token = draw_token(s, &d);
-    double sum = isinf(raw_max) ? 1 : row_sum(logits, s->n_vocab, raw_max, 1);
+    double sum = 1;
+    if (plain && d.total > 0 && d.scale == 1) sum = d.total; /* the draw has just computed the same */
+    else if (!isinf(raw_max)) sum = row_sum(logits, s->n_vocab, raw_max, 1);
     out->logprob = logprob_of(logits[out->token], raw_max, sum);
     return true;
 }

@@ -19,10 +19,12 @@ struct sampler_params {
     int penalty_last_n;      /* window of repeat_penalty in tokens, prompt included; default 64, at most 65536 */
     uint64_t seed;
 };
-#define SAMPLER_DEFAULTS ((struct sampler_params){.temperature = 1, .top_p = 1, .repeat_penalty = 1, .penalty_last_n = 64})
+#define SAMPLER_DEFAULTS \
+    ((struct sampler_params){.temperature = 1, .top_p = 1, .repeat_penalty = 1, .penalty_last_n = 64})
 
 struct sampler;
-/* Parameters out of range are brought to the nearest sensible value: NaN switches a step off, top_p <= 0 keeps one token. */
+/* Parameters out of range are brought to the nearest sensible value: NaN switches a step off, top_p <= 0 keeps one
+ * token. */
 struct sampler *sampler_create(const struct sampler_params *params, uint32_t n_vocab);
 void sampler_destroy(struct sampler *s);
 /* Tells the sampler of a token that is part of the sequence: of the prompt, or the one that was drawn. */

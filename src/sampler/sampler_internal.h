@@ -27,7 +27,7 @@ float row_block_sum(const float *x, uint32_t count, uint64_t mask, float max, fl
 double row_sum(const float *x, uint32_t n, float max, float scale);
 /* First token with the largest allowed logit `max`. */
 uint32_t row_first(const float *x, const float *block_max, const uint64_t *mask, uint32_t n, float max);
-/* Allowed tokens with x >= at_least, in order; out must have room for all of them. Returns how many. */
+/* Allowed tokens with x >= at_least, in order; out must have room for n. Returns how many. */
 uint32_t row_collect(struct candidate *out, const float *x, const float *block_max, const uint64_t *mask, uint32_t n,
                      float at_least);
 

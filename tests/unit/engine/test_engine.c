@@ -483,6 +483,24 @@ START_TEST(a_long_prompt_neither_stalls_decoding_nor_short_prompts)
 }
 END_TEST
 
+START_TEST(an_engine_without_work_sleeps)
+{
+    struct toy t = {0};
+    struct engine *g = toy_engine(&t, &small);
+    uint32_t token = 1;
+    struct result got;
+    struct engine_request r = toy_request(&got, &token, 1, 1000);
+    result_init(&got);
+    ck_assert(engine_submit(g, &got.id, &r, NULL));
+    engine_pause(g, got.id, true); /* a paused request is no work */
+    sleep_ms(50);
+    clock_t before = clock();
+    sleep_ms(300);
+    ck_assert_int_lt((long)(clock() - before), CLOCKS_PER_SEC / 50);
+    engine_destroy(g);
+}
+END_TEST
+
 START_TEST(seeds_decide)
 {
     struct toy t = {0};
@@ -525,9 +543,10 @@ static void add_tests(TCase *tc)
     tcase_add_test(tc, a_paused_request_makes_room_and_goes_on_as_if_nothing_happened);
     tcase_add_test(tc, a_failed_step_fails_its_sequences_and_the_engine_goes_on);
     tcase_add_test(tc, a_long_prompt_neither_stalls_decoding_nor_short_prompts);
+    tcase_add_test(tc, an_engine_without_work_sleeps);
     tcase_add_test(tc, seeds_decide);
 }
 
-extern unit_adder add_stop_tests;
+extern unit_adder add_stop_tests, add_real_tests;
 
-UNIT_MAIN("engine", add_tests, add_stop_tests)
+UNIT_MAIN("engine", add_tests, add_stop_tests, add_real_tests)
