@@ -273,14 +273,15 @@ static bool wrap_line(struct wrap *w, size_t at, size_t end)
             if (w->used == 0 && first_line) continue;
             continue;
         }
-        if (w->used + gap + n > w->width && (w->used > 0 || (gap > 0 && !first_line))) {
+        bool cut = w->long_words && n > w->width && w->used + gap < w->width; /* fills the line up */
+        if (!cut && w->used + gap + n > w->width && (w->used > 0 || (gap > 0 && !first_line))) {
             if (!sb_vstr(w->b, w->newline)) return false;
             w->used = 0;
             first_line = false;
             pending = at;
             gap = 0;
         }
-        if (w->long_words && n > w->width - gap) {
+        if (w->long_words && n > w->width - w->used - gap) {
             int64_t room = w->width - w->used - gap > 0 ? w->width - w->used - gap : 1;
             for (n = 0, to = at; n < room && to < end; n++) {
                 size_t size;
