@@ -140,11 +140,11 @@ bool dict_force(struct run *r, struct vdict *d)
     if (!d->lazy) return true;
     json_t *json = d->lazy, *item;
     const char *key;
+    size_t len;
     d->lazy = NULL;
-    json_object_foreach(json, key, item)
+    json_object_keylen_foreach(json, key, len, item)
     {
         struct value k, v;
-        size_t len = strlen(key);
         struct vstr *s = vstr_new(r, key, len, d->from_context ? TAINT_ALL : TAINT_NONE);
         if (!s) return false;
         k = (struct value){.kind = V_STR, .s = s};

@@ -114,6 +114,7 @@ static bool eval_sign(struct run *r, struct value *out, struct frame *f, const s
     int64_t i;
     if (!eval(r, &v, f, n->a)) return false;
     if (v.kind == V_UNDEFINED) return undefined_fail(r, v);
+    if (v.kind == V_BIG) return n->kind == N_NEG ? op_binary(r, out, OP_SUB, value_int(0), v) : (*out = v, true);
     if (v.kind == V_FLOAT) return *out = value_float(n->kind == N_NEG ? -v.f : v.f), true;
     if (!is_int(v, &i))
         return run_fail(r, "bad operand type for unary %c: '%s'", n->kind == N_NEG ? '-' : '+', type_name(v));

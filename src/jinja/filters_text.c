@@ -273,14 +273,15 @@ static bool wrap_line(struct wrap *w, size_t at, size_t end)
             if (w->used == 0 && first_line) continue;
             continue;
         }
-        if (w->used + gap + n > w->width && (w->used > 0 || (gap > 0 && !first_line))) {
+        bool cut = w->long_words && n > w->width && w->used + gap < w->width; /* fills the line up */
+        if (!cut && w->used + gap + n > w->width && (w->used > 0 || (gap > 0 && !first_line))) {
             if (!sb_vstr(w->b, w->newline)) return false;
             w->used = 0;
             first_line = false;
             pending = at;
             gap = 0;
         }
-        if (w->long_words && n > w->width - gap) {
+        if (w->long_words && n > w->width - w->used - gap) {
             int64_t room = w->width - w->used - gap > 0 ? w->width - w->used - gap : 1;
             for (n = 0, to = at; n < room && to < end; n++) {
                 size_t size;
@@ -477,6 +478,8 @@ static bool filter_abs(ARGS)
     UNUSED;
     if (self.kind == V_FLOAT) return *out = value_float(fabs(self.f)), true;
     if (self.kind == V_UNDEFINED) return undefined_fail(r, self);
+    if (self.kind == V_BIG)
+        return self.big->negative ? op_binary(r, out, OP_SUB, value_int(0), self) : (*out = self, true);
     if (!is_int(self, &i)) return run_fail(r, "bad operand type for abs(): '%s'", type_name(self));
     return i < 0 ? op_binary(r, out, OP_SUB, value_int(0), value_int(i)) : (*out = value_int(i), true);
 }
@@ -491,6 +494,7 @@ static bool filter_int(ARGS)
     *out = a[0].kind == V_MISSING ? value_int(0) : a[0];
     if (self.kind == V_UNDEFINED) return undefined_fail(r, self);
     if (is_int(self, &i)) return *out = value_int(i), true;
+    if (self.kind == V_BIG) return *out = self, true;
     if (self.kind == V_STR) {
         if (!parse_int(r, &i, &ok, vstr_str(self.s), (int)base)) return false;
         if (ok) return *out = value_int(i), true;

@@ -2,7 +2,9 @@
  * (trim_blocks, lstrip_blocks, loopcontrols, {% generation %} transparent, no autoescape; tojson = json.dumps with
  * ensure_ascii False). Templates and values are hostile: compile and render never crash, hang or exhaust the stack;
  * steps, output, memory and nesting have budgets. A compiled template is immutable: any thread may render it.
- * Values are jansson's (json_t); numbers keep the difference between integer and real. */
+ * Values are jansson's (json_t); numbers keep the difference between integer and real. Rendering recurses: the calling
+ * thread needs 3 MiB of stack. Departures from Python: `random` and `autoescape true` are refused, there is no lipsum,
+ * and integers end at 4,300 digits. */
 #ifndef JINJA_JINJA_H
 #define JINJA_JINJA_H
 
@@ -38,7 +40,8 @@ struct jinja_span {
     size_t from, to;
 };
 struct jinja_spans {
-    struct jinja_span *items; /* sorted, disjoint, merged where they touch; for mem_free */
+    struct jinja_span *items; /* positions in the buffer that was appended to; sorted, disjoint, merged where they
+                                 touch; for mem_free */
     size_t n;
 };
 

@@ -23,6 +23,7 @@ enum kind {
     V_NONE,
     V_BOOL,
     V_INT,
+    V_BIG, /* an integer outside 64 bits */
     V_FLOAT,
     V_STR,
     V_LIST,
@@ -58,6 +59,7 @@ struct value {
         bool b;
         int64_t i;
         double f;
+        struct vbig *big;
         struct vstr *s;
         struct vlist *l; /* list and tuple */
         struct vdict *d; /* dict and namespace */
@@ -71,6 +73,12 @@ struct value {
         struct vcycler *cycler;
         struct vjoiner *joiner;
     };
+};
+
+struct vbig {
+    bool negative;
+    size_t n;
+    uint32_t limb[]; /* [n] of nine decimal digits, least significant first */
 };
 
 struct vlist {
@@ -326,6 +334,7 @@ struct token {
     struct str text; /* strings: unescaped */
     int64_t i;
     double f;
+    struct vbig *big; /* T_INT outside 64 bits, else NULL */
 };
 struct compiler {
     struct jinja *j;
@@ -556,6 +565,14 @@ bool sb_float(struct sb *b, double f);
 bool to_str(struct run *r, struct vstr **out, struct value v);
 /* The first bytes of repr(v), for messages. */
 const char *short_repr(struct run *r, char *tmp, size_t tmp_size, struct value v);
+
+/* ---- integers outside 64 bits (bigint.c); operands are V_INT, V_BOOL or V_BIG ---- */
+
+bool big_op(struct run *r, struct value *out, enum op op, struct value a, struct value b);
+int big_compare(struct value a, struct value b);
+double big_double(const struct vbig *v);
+struct vbig *big_parse(struct arena *a, struct str digits); /* NULL: too many digits or no memory */
+bool sb_big(struct sb *b, const struct vbig *v);
 
 /* ---- operators, attributes ---- */
 

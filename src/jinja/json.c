@@ -142,7 +142,8 @@ static bool dump_kind(struct dump *d, struct value v)
     switch (v.kind) {
     case V_NONE: return sb_text(&d->b, "null");
     case V_BOOL: return sb_text(&d->b, v.b ? "true" : "false");
-    case V_INT: return sb_str(&d->b, v);
+    case V_INT:
+    case V_BIG: return sb_str(&d->b, v);
     case V_FLOAT:
         if (isnan(v.f)) return sb_text(&d->b, "NaN");
         if (isinf(v.f)) return sb_text(&d->b, v.f < 0 ? "-Infinity" : "Infinity");

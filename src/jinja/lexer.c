@@ -281,8 +281,8 @@ static bool lex_number(struct lexer *x)
     if (is_float) t->f = strtod(text, NULL);
     else {
         t->i = strtoll(text, NULL, base);
-        if (errno == ERANGE)
-            return compile_fail(x->c, x->line, "integer %s does not fit into 64 bits (the limit of this engine)", text);
+        if (errno == ERANGE && (base != 10 || !(t->big = big_parse(&x->c->j->arena, (struct str){text, strlen(text)}))))
+            return compile_fail(x->c, x->line, "integer %s is too large", text);
     }
     advance(x, end);
     return true;

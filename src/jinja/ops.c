@@ -1,26 +1,22 @@
-/* ops: operators on values, and access to attributes, items and slices, with Python's rules. Integers are 64 bits: what
- * does not fit is an error, never a wrong number. */
+/* ops: operators on values, and access to attributes, items and slices, with Python's rules. Integers are 64 bits; what
+ * does not fit goes to bigint.c. */
 #include <math.h>
 #include <string.h>
 
 #include "base/alloc.h"
 #include "jinja/jinja_internal.h"
 
-static bool overflow(struct run *r)
-{
-    return run_fail(r, "integer does not fit into 64 bits (the limit of this engine)");
-}
-
 static bool int_pow(struct run *r, struct value *out, int64_t a, int64_t b)
 {
     int64_t result = 1;
+    const struct value base = value_int(a), exponent = value_int(b);
     if (b < 0) {
         if (a == 0) return run_fail(r, "0.0 cannot be raised to a negative power");
         return *out = value_float(pow((double)a, (double)b)), true;
     }
     for (; b; b >>= 1) {
-        if ((b & 1) && __builtin_mul_overflow(result, a, &result)) return overflow(r);
-        if (b > 1 && __builtin_mul_overflow(a, a, &a)) return overflow(r);
+        if ((b & 1) && __builtin_mul_overflow(result, a, &result)) return big_op(r, out, OP_POW, base, exponent);
+        if (b > 1 && __builtin_mul_overflow(a, a, &a)) return big_op(r, out, OP_POW, base, exponent);
     }
     return *out = value_int(result), true;
 }
@@ -30,13 +26,13 @@ static bool int_op(struct run *r, struct value *out, enum op op, int64_t a, int6
     int64_t v;
     switch (op) {
     case OP_ADD:
-        if (__builtin_add_overflow(a, b, &v)) return overflow(r);
+        if (__builtin_add_overflow(a, b, &v)) return big_op(r, out, op, value_int(a), value_int(b));
         break;
     case OP_SUB:
-        if (__builtin_sub_overflow(a, b, &v)) return overflow(r);
+        if (__builtin_sub_overflow(a, b, &v)) return big_op(r, out, op, value_int(a), value_int(b));
         break;
     case OP_MUL:
-        if (__builtin_mul_overflow(a, b, &v)) return overflow(r);
+        if (__builtin_mul_overflow(a, b, &v)) return big_op(r, out, op, value_int(a), value_int(b));
         break;
     case OP_DIV:
         if (!b) return run_fail(r, "division by zero");
@@ -45,7 +41,7 @@ static bool int_op(struct run *r, struct value *out, enum op op, int64_t a, int6
     case OP_MOD:
         if (!b) return run_fail(r, "integer division or modulo by zero");
         if (b == -1) { /* INT64_MIN / -1 traps */
-            if (op == OP_FLOORDIV && a == INT64_MIN) return overflow(r);
+            if (op == OP_FLOORDIV && a == INT64_MIN) return big_op(r, out, op, value_int(a), value_int(b));
             v = op == OP_MOD ? 0 : -a;
             break;
         }
@@ -155,6 +151,8 @@ bool op_binary(struct run *r, struct value *out, enum op op, struct value a, str
     double x, y;
     if (op == OP_MOD && a.kind == V_STR) return format_percent(r, out, a.s, b);
     if (is_int(a, &i) && is_int(b, &k)) return int_op(r, out, op, i, k);
+    if ((a.kind == V_BIG && (b.kind == V_BIG || is_int(b, &k))) || (b.kind == V_BIG && is_int(a, &i)))
+        return big_op(r, out, op, a, b);
     if (is_number(a, &x) && is_number(b, &y)) return float_op(r, out, op, x, y);
     if (a.kind == V_UNDEFINED) return undefined_fail(r, a);
     if (b.kind == V_UNDEFINED) return undefined_fail(r, b);

@@ -272,6 +272,7 @@ struct node *parse_primary(struct compiler *c)
         next_token(c);
         n = node_new(c, N_CONST, t->line);
         if (n) n->value = t->kind == T_INT ? value_int(t->i) : value_float(t->f);
+        if (n && t->big) n->value = (struct value){.kind = V_BIG, .big = t->big};
         return n;
     case T_LPAREN:
         next_token(c);

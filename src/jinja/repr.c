@@ -132,6 +132,7 @@ static bool repr_kind(struct sb *b, struct value v)
     case V_NONE: return sb_text(b, "None");
     case V_BOOL: return sb_text(b, v.b ? "True" : "False");
     case V_INT: return sb_printf(b, "%lld", (long long)v.i);
+    case V_BIG: return sb_big(b, v.big);
     case V_FLOAT: return sb_float(b, v.f);
     case V_STR: return repr_str(b, v.s);
     case V_LIST:

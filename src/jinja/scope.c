@@ -407,7 +407,7 @@ static bool bind_for(struct compiler *c, struct symbols *outer, struct node *n, 
 {
     struct function *fn = outer->fn;
     n->flag2 = n->flag || reads(n->kids[0], "loop");
-    if (n->flag2 && (stores(n->a, "loop") || stores(n->kids[0], "loop")))
+    if (stores(n->a, "loop") || stores(n->kids[0], "loop"))
         return compile_fail(c, n->line, "cannot assign to the special variable 'loop'");
     if (!bind(c, outer, n->b, soft)) return false;
     if (n->flag) { /* recursive: its body is a function */

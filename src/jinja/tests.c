@@ -18,9 +18,9 @@ TEST(is_none, self.kind == V_NONE)
 TEST(is_boolean, self.kind == V_BOOL)
 TEST(is_true, self.kind == V_BOOL && self.b)
 TEST(is_false, self.kind == V_BOOL && !self.b)
-TEST(is_integer, self.kind == V_INT)
+TEST(is_integer, self.kind == V_INT || self.kind == V_BIG)
 TEST(is_float, self.kind == V_FLOAT)
-TEST(is_numeric, self.kind == V_INT || self.kind == V_FLOAT || self.kind == V_BOOL)
+TEST(is_numeric, self.kind == V_INT || self.kind == V_BIG || self.kind == V_FLOAT || self.kind == V_BOOL)
 TEST(is_string, self.kind == V_STR)
 TEST(is_mapping, self.kind == V_DICT)
 TEST(is_escaped, self.kind == V_STR && self.s->markup)
@@ -97,7 +97,8 @@ static bool is_same(ARGS)
     if (same && self.kind == V_BOOL) same = self.b == a[0].b;
     else if (same && self.kind == V_INT) same = self.i == a[0].i;
     else if (same && self.kind == V_FLOAT) same = memcmp(&self.f, &a[0].f, sizeof self.f) == 0;
-    else if (same && self.kind == V_STR) return value_equal(r, &same, self, a[0]) && (*out = value_bool(same), true);
+    else if (same && (self.kind == V_STR || self.kind == V_BIG))
+        return value_equal(r, &same, self, a[0]) && (*out = value_bool(same), true);
     else if (same && self.kind > V_STR) same = self.l == a[0].l;
     return *out = value_bool(same), true;
 }

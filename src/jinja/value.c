@@ -10,8 +10,27 @@
 const char *type_name(struct value v)
 {
     static const char *const names[V_N_KINDS] = {
-        "missing", "Undefined", "NoneType",  "bool",      "int",    "float", "str",         "list",   "tuple", "dict",
-        "range",   "dict view", "generator", "Namespace", "method", "Macro", "LoopContext", "Cycler", "Joiner"};
+        [V_MISSING] = "missing",
+        [V_UNDEFINED] = "Undefined",
+        [V_NONE] = "NoneType",
+        [V_BOOL] = "bool",
+        [V_INT] = "int",
+        [V_BIG] = "int",
+        [V_FLOAT] = "float",
+        [V_STR] = "str",
+        [V_LIST] = "list",
+        [V_TUPLE] = "tuple",
+        [V_DICT] = "dict",
+        [V_RANGE] = "range",
+        [V_VIEW] = "dict view",
+        [V_ITER] = "generator",
+        [V_NAMESPACE] = "Namespace",
+        [V_FUNC] = "method",
+        [V_MACRO] = "Macro",
+        [V_LOOP] = "LoopContext",
+        [V_CYCLER] = "Cycler",
+        [V_JOINER] = "Joiner",
+    };
     static const char *const views[] = {"dict_keys", "dict_values", "dict_items"};
     if (v.kind == V_VIEW) return views[v.view->kind];
     return names[v.kind];
@@ -150,6 +169,7 @@ static bool same_kind_equal(struct run *r, bool *out, struct value a, struct val
     switch (a.kind) {
     case V_UNDEFINED:
     case V_NONE: return *out = true, true;
+    case V_BIG: return *out = big_compare(a, b) == 0, true;
     case V_STR:
         *out = a.s == b.s || str_eq(vstr_str(a.s), vstr_str(b.s));
         return charge(r, a.s->len == b.s->len ? a.s->len : 0);
@@ -171,9 +191,12 @@ bool value_equal(struct run *r, bool *out, struct value a, struct value b)
     int64_t i, k;
     *out = false;
     if (is_int(a, &i) && is_int(b, &k)) return *out = i == k, true;
+    if ((a.kind == V_BIG && is_int(b, &k)) || (b.kind == V_BIG && is_int(a, &k))) return true;
+    if (a.kind == V_BIG && b.kind == V_BIG) return *out = big_compare(a, b) == 0, true;
     if (is_number(a, &x) && is_number(b, &y)) {
         *out = x == y;
-        if (*out && fabs(x) >= 9007199254740992.0 && a.kind != b.kind) { /* an int that a double cannot hold */
+        if (*out && fabs(x) >= 9007199254740992.0 && a.kind != b.kind && a.kind != V_BIG &&
+            b.kind != V_BIG) { /* an int that a double cannot hold */
             int64_t whole = is_int(a, &i) || is_int(b, &i) ? i : 0;
             *out = fabs(x) < 9223372036854775808.0 && (int64_t)(a.kind == V_FLOAT ? x : y) == whole;
         }
@@ -207,6 +230,8 @@ bool value_less(struct run *r, bool *out, struct value a, struct value b, const 
     if (a.kind == V_UNDEFINED) return undefined_fail(r, a);
     if (b.kind == V_UNDEFINED) return undefined_fail(r, b);
     if (is_int(a, &i) && is_int(b, &k)) return *out = i < k, true;
+    if ((a.kind == V_BIG && (b.kind == V_BIG || is_int(b, &k))) || (b.kind == V_BIG && is_int(a, &k)))
+        return *out = big_compare(a, b) < 0, true;
     if (is_number(a, &x) && is_number(b, &y)) return *out = x < y, true;
     if (a.kind == V_STR && b.kind == V_STR) {
         *out = str_cmp(vstr_str(a.s), vstr_str(b.s)) < 0; /* the order of UTF-8 bytes is that of code points */
@@ -245,6 +270,7 @@ bool value_hash(struct run *r, uint64_t *out, struct value v)
         if (v.f == floor(v.f) && fabs(v.f) < 9.2e18) i = (int64_t)v.f;
         *out = i || v.f == 0 ? hash64(&i, sizeof i, 1) : hash64(&v.f, sizeof v.f, 2);
         return true;
+    case V_BIG: return *out = hash64(v.big->limb, v.big->n * sizeof *v.big->limb, 4), true;
     case V_STR: return *out = hash64(v.s->ptr, v.s->len, 0), charge(r, v.s->len);
     case V_NONE:
     case V_UNDEFINED: return *out = v.kind, true;
