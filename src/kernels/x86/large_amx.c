@@ -24,6 +24,13 @@ struct tile_config {
     uint8_t rows[16];
 };
 
+/* gcc 12 tells the optimiser only about the first bytes of the operand: make all of it count. */
+INLINE void config_load(const struct tile_config *c)
+{
+    __asm__ volatile("" : : "r"(c) : "memory");
+    _tile_loadconfig(c);
+}
+
 /* Tiles 0, 1: sums; 4, 5: activations; 6, 7: weights. */
 static void tiles_configure(bool split)
 {
@@ -35,7 +42,7 @@ static void tiles_configure(bool split)
         c.rows[i] = (uint8_t)(i >= 6 ? k / 4 : AMX_GROUP);
         c.row_bytes[i] = (uint16_t)(i == 4 || i == 5 ? k : 64);
     }
-    _tile_loadconfig(&c);
+    config_load(&c);
 }
 
 /* Blocks [from, from + n) of a panel into place `col` of the scratch. */
@@ -61,14 +68,14 @@ INLINE void expand(struct large_scratch *s, const uint8_t *panel, int k, int fro
     }
 }
 
-/* Integers of product number i (a block, or a half block) into sums[slot]. */
-#define TILE_PRODUCT(slot, i)                                           \
-    do {                                                                \
-        _tile_loadd(4 + (slot), product_acts(q, i, split), BLOCK_LEN);  \
-        _tile_loadd(6 + (slot), w + (size_t)(i) * (split ? 4 : 8), 64); \
-        _tile_zero(slot);                                               \
-        _tile_dpbssd(slot, 4 + (slot), 6 + (slot));                     \
-        _tile_stored(slot, s->sums[slot], 64);                          \
+/* Integers of product number i (a block, or a half block) into sums[c]. The tile numbers must be literals. */
+#define TILE_PRODUCT(c, a, b, i)                               \
+    do {                                                       \
+        _tile_loadd(a, product_acts(q, i, split), BLOCK_LEN);  \
+        _tile_loadd(b, w + (size_t)(i) * (split ? 4 : 8), 64); \
+        _tile_zero(c);                                         \
+        _tile_dpbssd(c, a, b);                                 \
+        _tile_stored(c, s->sums[c], 64);                       \
     } while (0)
 
 /* Activations of product i in a group's stream [block][AMX_GROUP][32]. */
@@ -122,13 +129,13 @@ INLINE void tile(float *const rows[AMX_GROUP], struct large_scratch *s, int col,
     __m512 f[AMX_GROUP];
 #pragma GCC unroll 16
     for (int t = 0; t < AMX_GROUP; t++) f[t] = first ? _mm512_setzero_ps() : _mm512_loadu_ps(rows[t]);
-    TILE_PRODUCT(0, 0);
-    if (last >= 1) TILE_PRODUCT(1, 1);
+    TILE_PRODUCT(0, 4, 6, 0);
+    if (last >= 1) TILE_PRODUCT(1, 5, 7, 1);
     for (int i = 0; i <= last; i += 2) {
         block_add(f, s, col, 0, i, a, split, min);
-        if (i + 2 <= last) TILE_PRODUCT(0, i + 2);
+        if (i + 2 <= last) TILE_PRODUCT(0, 4, 6, i + 2);
         if (i + 1 <= last) block_add(f, s, col, 1, i + 1, a, split, min);
-        if (i + 3 <= last) TILE_PRODUCT(1, i + 3);
+        if (i + 3 <= last) TILE_PRODUCT(1, 5, 7, i + 3);
     }
 #pragma GCC unroll 16
     for (int t = 0; t < AMX_GROUP; t++) _mm512_storeu_ps(rows[t], f[t]);
@@ -205,7 +212,7 @@ static uint64_t probe_int8(int rounds)
         c.rows[i] = 16;
         c.row_bytes[i] = 64;
     }
-    _tile_loadconfig(&c);
+    config_load(&c);
     _tile_loadd(4, zeros, 64);
     _tile_loadd(5, zeros, 64);
     for (int r = 0; r < rounds; r++) {
