@@ -107,7 +107,7 @@ static void (*const fills[CPU_LEVEL_N])(struct kernels *k) = {
 #if defined(__x86_64__)
     [CPU_AVX2] = kernels_fill_avx2,
     [CPU_AVX512] = kernels_fill_avx512,
-    [CPU_AMX] = NULL,
+    [CPU_AMX] = kernels_fill_amx,
 #endif
 };
 

@@ -13,7 +13,7 @@
 #define SMALL_GROUP_MAX 8
 #define SMALL_M_MAX 24 /* more tokens: panels are expanded to L1 */
 #define LARGE_GROUP 6  /* tokens of the VNNI register tile: 32 rows x 6 */
-#define AMX_GROUP 12   /* tokens of the AMX tile: 32 rows x 12 float accumulators in registers */
+#define AMX_GROUP 16    /* tokens of an AMX tile */
 #define AMX_M_MIN 16
 #define CHUNK_BLOCKS 24 /* blocks of a panel pair that are expanded at once: 24 KiB of L1 */
 
@@ -191,13 +191,12 @@ INLINE void block_scales_get(struct block_scales *s, const struct unit_scales *u
 /* ---- kernels, by type ---- */
 typedef void matmul_fn(float *y, size_t y_stride, const void *panels, const void *acts, int m, int k, int panel_from,
                        int panel_to, void *scratch);
-#define DECLARE_MATMUL(name) matmul_fn small_avx512_##name, large_avx512_##name, large_amx_##name;
+#define DECLARE_MATMUL(name) matmul_fn small_avx512_##name, large_avx512_##name;
 PANEL_TYPES(DECLARE_MATMUL)
 #undef DECLARE_MATMUL
 
-/* Scratch of the large kernels. */
+/* Scratch of the large kernel. */
 size_t large_avx512_scratch_bytes(void);
-size_t large_amx_scratch_bytes(void);
 
 void kernels_fill_avx512_acts(struct kernels *k);
 void kernels_fill_avx512_float(struct kernels *k);
