@@ -44,7 +44,6 @@ PROGRAM := $(BUILD)/parley
 UNITS := $(patsubst tests/unit/%/,%,$(sort $(wildcard tests/unit/*/)))
 UNIT_BINS := $(UNITS:%=$(BUILD)/tests/unit-%)
 FUZZERS := $(patsubst tests/fuzz/fuzz_%.c,%,$(sort $(wildcard tests/fuzz/fuzz_*.c)))
-DEPS_STAMP = build/.deps-$(1)
 
 all: $(PROGRAM) ## build the program (MODE=release by default)
 
@@ -96,6 +95,7 @@ build/fuzz/fuzz_%: tests/fuzz/fuzz_%.c FORCE
 fuzz-%: build/fuzz/fuzz_%
 	@mkdir -p build/fuzz/corpus-$* tests/fuzz/corpus/$*
 	$< -max_total_time=$(FUZZ_S) -rss_limit_mb=2048 -timeout=10 -artifact_prefix=build/fuzz/ $(FUZZ_ARGS) \
+	    $(addprefix -dict=,$(wildcard tests/fuzz/$*.dict)) \
 	    build/fuzz/corpus-$* tests/fuzz/corpus/$*
 
 fuzz: $(FUZZERS:%=fuzz-%) ## every fuzzer for FUZZ_S seconds (fuzz-NAME for one)
@@ -109,6 +109,74 @@ $(BUILD)/tests/kernels: $(KERNEL_TESTS) $(wildcard tests/kernels/*.h) $(LIB)
 kernels: $(BUILD)/tests/kernels ## kernel tests of all levels
 	$(WRAP) $< $(KERNEL_ARGS)
 
+# ---- the two commands of README, and what they stand on ----
+BUILD_DEPS := build-essential pkg-config libevent-dev libjansson-dev libpcre2-dev libssl-dev
+RUN_DEPS := $(BUILD_DEPS) python3 python3-pip ca-certificates
+TEST_DEPS := $(RUN_DEPS) check python3-venv universal-ctags
+CHECK_DEPS := $(TEST_DEPS) clang clang-format libclang-rt-14-dev
+HOST ?= 127.0.0.1
+PORT ?= 8080
+DATA ?= ../shared/data
+VENV := build/venv
+
+# pkg-config's answers are read when make starts: after an installation everything goes through a second make.
+run: ## install, build, fetch the default model and serve it (MODEL=file.gguf PORT=8080 HOST=127.0.0.1 FLAGS=...)
+	@tools/install-deps $(RUN_DEPS)
+	@$(MAKE) --no-print-directory -j$$(nproc) MODE=release all | grep -v 'Nothing to be done' || true
+	@model='$(MODEL)'; [ -n "$$model" ] || model=$$(tools/fetch-model default) || exit 1; \
+	    exec build/release/parley serve -m "$$model" --host $(HOST) --port $(PORT) $(FLAGS)
+
+test: ## everything that must hold: unit, kernel, reference and end-to-end tests (about 10 minutes on two cores)
+	@tools/install-deps $(TEST_DEPS)
+	@$(MAKE) --no-print-directory -j$$(nproc) MODE=release test-build
+	@$(MAKE) --no-print-directory MODE=release unit kernels oracle-if-there
+	@$(MAKE) --no-print-directory MODE=release test-python
+
+test-build: $(PROGRAM) $(UNIT_BINS) $(BUILD)/tests/kernels $(TOOL_BINS) $(BUILD)/tests/oracle $(VENV)/done $(VENV)-old/done
+
+$(VENV)/done: tests/requirements.txt
+	@tools/install-deps python3-venv && python3 -m venv $(VENV)
+	@$(VENV)/bin/pip install -q --disable-pip-version-check -r $< && touch $@
+$(VENV)-old/done: tests/requirements-old.txt
+	@tools/install-deps python3-venv && python3 -m venv $(VENV)-old
+	@$(VENV)-old/bin/pip install -q --disable-pip-version-check -r $< && touch $@
+
+# The older SDK first, so that pytest's closing line of the whole suite comes last.
+test-python: $(VENV)/done $(VENV)-old/done $(PROGRAM) $(TOOL_BINS)
+	@tools/fetch-model default >/dev/null
+	$(VENV)-old/bin/python -m pytest -q -p no:cacheprovider tests/e2e/test_sdk.py
+	$(VENV)/bin/python -m pytest -q -p no:cacheprovider tests/compare tests/e2e
+
+# All data sets of a folder laid out as ../shared/data; without that folder the project's own small sample.
+oracle: $(BUILD)/tests/oracle ## all data sets of DATA=DIR through the real code
+	$< $(DATA)
+oracle-if-there: $(BUILD)/tests/oracle
+	$< tests/data
+	@if [ -d $(DATA) ]; then $< $(DATA); else echo 'no $(DATA): only the sample in tests/data was run'; fi
+
+models: ## fetch the real models that the comparisons use (1.5 GB)
+	@tools/install-deps python3 python3-pip
+	@tools/fetch-model test
+
+peers: ## build llama.cpp outside the repository (20 minutes)
+	tools/build-peers
+
+compare: all tools $(VENV)/done ## distributions and greedy answers against llama.cpp (NAMES=...)
+	$(VENV)/bin/python tools/compare $(NAMES)
+
+bench: all ## speed against llama.cpp, alternating pairs (NAMES=...)
+	tools/bench $(NAMES)
+
+check: all ## layers, sizes, instruction sets, format
+	@tools/install-deps $(CHECK_DEPS)
+	tools/check-layers
+	tools/check-size
+	tools/check-isa build/release
+	clang-format --dry-run -Werror $$(git ls-files -co --exclude-standard '*.c' '*.h')
+
+install: all ## into PREFIX (default /usr/local)
+	install -D -m 755 build/release/parley $(DESTDIR)$(PREFIX)/bin/parley
+
 help: ## this list
 	@sed -n 's/^\([a-z][a-z-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 24
 
@@ -116,6 +184,7 @@ clean: ## remove build/
 	rm -rf build
 
 FORCE:
-.PHONY: all unit tools fuzz kernels help clean FORCE
+.PHONY: all unit tools kernels fuzz run test test-build test-python oracle oracle-if-there models peers compare bench check \
+    install help clean FORCE
 .SECONDARY:
 -include $(OBJS:.o=.d) $(BUILD)/obj/main.d

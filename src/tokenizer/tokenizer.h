@@ -16,7 +16,12 @@
 struct tokenizer;
 
 enum token_attr { /* tokenizer.ggml.token_type */
-    TOKEN_NORMAL = 1, TOKEN_UNKNOWN, TOKEN_CONTROL, TOKEN_USER_DEFINED, TOKEN_UNUSED, TOKEN_BYTE,
+                  TOKEN_NORMAL = 1,
+                  TOKEN_UNKNOWN,
+                  TOKEN_CONTROL,
+                  TOKEN_USER_DEFINED,
+                  TOKEN_UNUSED,
+                  TOKEN_BYTE,
 };
 #define TOKEN_NONE UINT32_MAX
 
@@ -50,8 +55,8 @@ bool tokenizer_encode(const struct tokenizer *t, struct token_list *out, struct 
  * may have written BOS itself: never two). */
 bool tokenizer_add_special(const struct tokenizer *t, struct token_list *ids, struct err *e);
 
-/* Bytes of one token as it continues a text (SPM: with its leading space; byte tokens as that byte). Control tokens give
- * the empty string unless `show_control`. Appends to out; false only when out is full or id is not a token. */
+/* Bytes of one token as it continues a text (SPM: with its leading space; byte tokens as that byte). Control tokens
+ * give the empty string unless `show_control`. Appends to out; false only when out is full or id is not a token. */
 bool tokenizer_piece(const struct tokenizer *t, struct buf *out, uint32_t id, bool show_control);
 
 /* Streaming decoder: holds back incomplete UTF-8 characters, drops SPM's first space, replaces bytes that can never
@@ -62,7 +67,8 @@ struct detokenizer {
     bool started;
 };
 /* Appends the text that became complete through `id` to out. */
-bool detokenizer_feed(struct detokenizer *d, const struct tokenizer *t, struct buf *out, uint32_t id, bool show_control);
+bool detokenizer_feed(struct detokenizer *d, const struct tokenizer *t, struct buf *out, uint32_t id,
+                      bool show_control);
 /* End of the stream: what is still held is replaced by one U+FFFD. */
 bool detokenizer_finish(struct detokenizer *d, struct buf *out);
 /* Whole list at once, for tests and `parley tokenize`. */
@@ -77,9 +83,9 @@ uint32_t tokenizer_find(const struct tokenizer *t, struct str text);
 bool tokenizer_is_eog(const struct tokenizer *t, uint32_t id); /* ends a generation (models-and-formats.md 4.3) */
 
 struct tokenizer_info {
-    const char *kind;      /* "BPE", "SPM", "WPM", "UGM", "GEMMA4" */
-    struct str pre;        /* tokenizer.ggml.pre, or "default" */
-    bool pre_known;        /* false: the default splitter is used, quality suffers */
+    const char *kind;                 /* "BPE", "SPM", "WPM", "UGM", "GEMMA4" */
+    struct str pre;                   /* tokenizer.ggml.pre, or "default" */
+    bool pre_known;                   /* false: the default splitter is used, quality suffers */
     uint32_t bos, eos, eot, unk, pad; /* TOKEN_NONE when absent */
     bool add_bos, add_eos;
     struct str chat_template; /* STR_NONE when absent */
