@@ -118,6 +118,7 @@ HOST ?= 127.0.0.1
 PORT ?= 8080
 DATA ?= ../shared/data
 VENV := build/venv
+PYTHON ?= /usr/bin/python3
 
 # pkg-config's answers are read when make starts: after an installation everything goes through a second make.
 run: ## install, build, fetch the default model and serve it (MODEL=file.gguf PORT=8080 HOST=127.0.0.1 FLAGS=...)
@@ -135,10 +136,10 @@ test: ## everything that must hold: unit, kernel, reference and end-to-end tests
 test-build: $(PROGRAM) $(UNIT_BINS) $(BUILD)/tests/kernels $(TOOL_BINS) $(BUILD)/tests/oracle $(VENV)/done $(VENV)-old/done
 
 $(VENV)/done: tests/requirements.txt
-	@tools/install-deps python3-venv && python3 -m venv $(VENV)
+	@tools/install-deps python3-venv && rm -rf $(@D) && $(PYTHON) -m venv $(@D)
 	@$(VENV)/bin/pip install -q --disable-pip-version-check -r $< && touch $@
 $(VENV)-old/done: tests/requirements-old.txt
-	@tools/install-deps python3-venv && python3 -m venv $(VENV)-old
+	@tools/install-deps python3-venv && rm -rf $(@D) && $(PYTHON) -m venv $(@D)
 	@$(VENV)-old/bin/pip install -q --disable-pip-version-check -r $< && touch $@
 
 # The older SDK first, so that pytest's closing line of the whole suite comes last.
