@@ -13,7 +13,7 @@
 
 unit_adder add_real_tests;
 
-enum { N_REQUESTS = 12, N_PROMPT = 120 };
+enum { N_REQUESTS = 9, N_PROMPT = 120 };
 
 static bool real_forward(void *ctx, float *logits, uint8_t *kv_base, const struct model_span *spans, uint32_t n_spans,
                          const volatile int *stop, struct err *e)
@@ -61,7 +61,7 @@ static void make_requests(struct engine_request *requests, uint32_t (*tokens)[N_
         for (uint32_t k = 0; k < N_PROMPT; k++) tokens[i][k] = (uint32_t)(rng_next(&r) % 100);
         if (i && i % 2) memcpy(tokens[i], tokens[i - 1], n / 2 * sizeof(uint32_t)); /* parts inside a page */
         result_init(&results[i]);
-        requests[i] = toy_request(&results[i], tokens[i], n, 60);
+        requests[i] = toy_request(&results[i], tokens[i], n, 40);
         if (i % 3) requests[i].sampling = (struct sampler_params){.temperature = 1, .top_p = 0.95f, .seed = i};
     }
 }
