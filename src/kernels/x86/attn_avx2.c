@@ -134,8 +134,7 @@ AVX2_INLINE void value_rows(bool is_f16, int n, float *acc, const float *p, cons
 {
     const int width = n <= 3 ? 4 : 2;
     int d = 0;
-    for (; d + 8 * width <= dim_v; d += 8 * width)
-        value_tile(is_f16, n, width, acc, p, values, dim_v, d, n_slots);
+    for (; d + 8 * width <= dim_v; d += 8 * width) value_tile(is_f16, n, width, acc, p, values, dim_v, d, n_slots);
     for (; d < dim_v; d += 8) value_tile(is_f16, n, 1, acc, p, values, dim_v, d, n_slots);
 }
 
@@ -259,7 +258,8 @@ static void attend(float *acc, float *max, float *sum, const struct attn_head *h
         for (int r = 0; r < rows.n; r++) {
             int end = h->pos + r / h->group + 1 - key; /* slots below it are seen */
             int begin = h->window > 0 ? end - h->window : 0;
-            softmax_row(scores + (size_t)r * SLOTS, acc + (size_t)r * (size_t)h->dim_v, max + r, sum + r, h, begin, end);
+            softmax_row(scores + (size_t)r * SLOTS, acc + (size_t)r * (size_t)h->dim_v, max + r, sum + r, h, begin,
+                        end);
         }
         int n_slots = to - key < SLOTS ? to - key : SLOTS;
         page_values(acc, converted, scores, &rows, keys + (size_t)h->dim_k * SLOTS, h->dim_v, n_slots);

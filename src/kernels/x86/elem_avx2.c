@@ -1,5 +1,6 @@
-/* elem_avx2: element-wise kernels on rows of floats. The last, partial vector is loaded and stored under a mask, so that
- * nothing outside a row is touched and all elements see the same operations. Pure, any thread. */
+/* elem_avx2: element-wise kernels on rows of floats. The last, partial vector goes through a buffer, so that nothing
+ * outside a row is touched and all elements see the same operations. (Masked loads would do, but QEMU, which runs the
+ * tests as an older CPU, reads whole vectors for them.) Pure, any thread. */
 #include <math.h>
 
 #include "kernels/x86/matmul_avx2.h"
@@ -10,15 +11,21 @@
 /* Up to 8 floats; lanes beyond n are 0. */
 AVX2_INLINE __m256 load_part(const float *x, int n)
 {
-    return n >= 8 ? _mm256_loadu_ps(x) : _mm256_maskload_ps(x, lane_mask(n));
+    if (n >= 8) return _mm256_loadu_ps(x);
+    float part[8] = {0};
+    for (int i = 0; i < n; i++) part[i] = x[i];
+    return _mm256_loadu_ps(part);
 }
 
 AVX2_INLINE void store_part(float *x, __m256 v, int n)
 {
-    if (n >= 8)
+    if (n >= 8) {
         _mm256_storeu_ps(x, v);
-    else
-        _mm256_maskstore_ps(x, lane_mask(n), v);
+        return;
+    }
+    float part[8];
+    _mm256_storeu_ps(part, v);
+    for (int i = 0; i < n; i++) x[i] = part[i];
 }
 
 static float sum_of_squares(const float *x, int n)
@@ -125,10 +132,8 @@ static void rope_neighbours(float *x, const float *cs, int n_rot)
 static void rope(float *x, const float *cs, int n_heads, int dim, int n_rot, bool neox)
 {
     for (int h = 0; h < n_heads; h++, x += dim) {
-        if (neox)
-            rope_halves(x, cs, n_rot / 2);
-        else
-            rope_neighbours(x, cs, n_rot);
+        if (neox) rope_halves(x, cs, n_rot / 2);
+        else rope_neighbours(x, cs, n_rot);
     }
 }
 

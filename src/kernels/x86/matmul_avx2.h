@@ -70,52 +70,52 @@ void matmul_run_avx2(const struct matmul_type *type, float *y, size_t y_stride, 
 
 /* Defines `type_NAME`, and the functions of its row of the table, from a family's always-inline unpack(ID, ...),
  * tile(ID, ...) and small(ID, number of tokens, ...): ID and the number become constants in each copy. */
-#define MATMUL_TYPE(NAME, ID, UNIT_K, UNIT_BYTES, ACT_BYTES, CHUNK_UNITS)                                              \
-    static void unpack_##NAME(void *unpacked, const uint8_t *panel0, const uint8_t *panel1, int units)                 \
-    {                                                                                                                  \
-        unpack(ID, unpacked, panel0, panel1, units);                                                                   \
-    }                                                                                                                  \
-    static void tile_##NAME(float *y0, float *y1, size_t y_stride, const void *unpacked, const uint8_t *acts,          \
-                            size_t ahead, int units, bool first)                                                       \
-    {                                                                                                                  \
-        tile(ID, y0, y1, y_stride, unpacked, acts, ahead, units, first);                                               \
-    }                                                                                                                  \
-    MATMUL_SMALL(NAME, ID, 1)                                                                                          \
-    MATMUL_SMALL(NAME, ID, 2)                                                                                          \
-    MATMUL_SMALL(NAME, ID, 3)                                                                                          \
-    MATMUL_SMALL(NAME, ID, 4)                                                                                          \
-    MATMUL_SMALL(NAME, ID, 5)                                                                                          \
-    MATMUL_SMALL(NAME, ID, 6)                                                                                          \
-    MATMUL_SMALL(NAME, ID, 7)                                                                                          \
-    MATMUL_SMALL(NAME, ID, 8)                                                                                          \
-    static const struct matmul_type type_##NAME = {                                                                    \
-        UNIT_K,                                                                                                        \
-        UNIT_BYTES,                                                                                                    \
-        ACT_BYTES,                                                                                                     \
-        CHUNK_UNITS,                                                                                                   \
-        unpack_##NAME,                                                                                                 \
-        tile_##NAME,                                                                                                   \
-        {NULL, small_##NAME##_1, small_##NAME##_2, small_##NAME##_3, small_##NAME##_4, small_##NAME##_5,               \
-         small_##NAME##_6, small_##NAME##_7, small_##NAME##_8}};                                                       \
-    static size_t panel_bytes_##NAME(int k)                                                                            \
-    {                                                                                                                  \
-        return (size_t)((k + UNIT_K - 1) / UNIT_K) * UNIT_BYTES;                                                                      \
-    }                                                                                                                  \
-    static void matmul_##NAME(float *y, size_t y_stride, const void *panels, const void *acts, int m, int k,           \
-                              int panel_from, int panel_to, void *scratch)                                             \
-    {                                                                                                                  \
-        matmul_run_avx2(&type_##NAME, y, y_stride, panels, acts, m, k, panel_from, panel_to, scratch);                 \
+#define MATMUL_TYPE(NAME, ID, UNIT_K, UNIT_BYTES, ACT_BYTES, CHUNK_UNITS)                                       \
+    static void unpack_##NAME(void *unpacked, const uint8_t *panel0, const uint8_t *panel1, int units)          \
+    {                                                                                                           \
+        unpack(ID, unpacked, panel0, panel1, units);                                                            \
+    }                                                                                                           \
+    static void tile_##NAME(float *y0, float *y1, size_t y_stride, const void *unpacked, const uint8_t *acts,   \
+                            size_t ahead, int units, bool first)                                                \
+    {                                                                                                           \
+        tile(ID, y0, y1, y_stride, unpacked, acts, ahead, units, first);                                        \
+    }                                                                                                           \
+    MATMUL_SMALL(NAME, ID, 1)                                                                                   \
+    MATMUL_SMALL(NAME, ID, 2)                                                                                   \
+    MATMUL_SMALL(NAME, ID, 3)                                                                                   \
+    MATMUL_SMALL(NAME, ID, 4)                                                                                   \
+    MATMUL_SMALL(NAME, ID, 5)                                                                                   \
+    MATMUL_SMALL(NAME, ID, 6)                                                                                   \
+    MATMUL_SMALL(NAME, ID, 7)                                                                                   \
+    MATMUL_SMALL(NAME, ID, 8)                                                                                   \
+    static const struct matmul_type type_##NAME = {UNIT_K,                                                      \
+                                                   UNIT_BYTES,                                                  \
+                                                   ACT_BYTES,                                                   \
+                                                   CHUNK_UNITS,                                                 \
+                                                   unpack_##NAME,                                               \
+                                                   tile_##NAME,                                                 \
+                                                   {NULL, small_##NAME##_1, small_##NAME##_2, small_##NAME##_3, \
+                                                    small_##NAME##_4, small_##NAME##_5, small_##NAME##_6,       \
+                                                    small_##NAME##_7, small_##NAME##_8}};                       \
+    static size_t panel_bytes_##NAME(int k)                                                                     \
+    {                                                                                                           \
+        return (size_t)((k + UNIT_K - 1) / UNIT_K) * UNIT_BYTES;                                                \
+    }                                                                                                           \
+    static void matmul_##NAME(float *y, size_t y_stride, const void *panels, const void *acts, int m, int k,    \
+                              int panel_from, int panel_to, void *scratch)                                      \
+    {                                                                                                           \
+        matmul_run_avx2(&type_##NAME, y, y_stride, panels, acts, m, k, panel_from, panel_to, scratch);          \
     }
-#define MATMUL_SMALL(NAME, ID, N)                                                                                      \
-    static void small_##NAME##_##N(float *y, size_t y_stride, const uint8_t *panels, const uint8_t *acts,              \
-                                   int n_panels, int units)                                                            \
-    {                                                                                                                  \
-        small(ID, N, y, y_stride, panels, acts, n_panels, units);                                                      \
+#define MATMUL_SMALL(NAME, ID, N)                                                                         \
+    static void small_##NAME##_##N(float *y, size_t y_stride, const uint8_t *panels, const uint8_t *acts, \
+                                   int n_panels, int units)                                               \
+    {                                                                                                     \
+        small(ID, N, y, y_stride, panels, acts, n_panels, units);                                         \
     }
-#define MATMUL_ROW(NAME, ACT, K_MULTIPLE)                                                                              \
-    (struct matmul_kernel)                                                                                             \
-    {                                                                                                                  \
-        ACT, K_MULTIPLE, panel_bytes_##NAME, pack_##NAME##_avx2, matmul_##NAME                                         \
+#define MATMUL_ROW(NAME, ACT, K_MULTIPLE)                                      \
+    (struct matmul_kernel)                                                     \
+    {                                                                          \
+        ACT, K_MULTIPLE, panel_bytes_##NAME, pack_##NAME##_avx2, matmul_##NAME \
     }
 
 /* Units of a chunk: all chunks have one size, since a short last one costs up to 14 %. */

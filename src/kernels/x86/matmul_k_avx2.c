@@ -259,8 +259,7 @@ AVX2_INLINE void small_block(enum quant_type type, int n, __m256i *sum, __m256i 
     for (int j = 0; j < 8; j++) {
         __m256i v = weights(type, w, j);
         UNROLL
-        for (int t = 0; t < n; t++)
-            c[t] = run_step(type, c[t], v, broadcast_32(q + 32 * t + 4 * j), start + 8 * t, j);
+        for (int t = 0; t < n; t++) c[t] = run_step(type, c[t], v, broadcast_32(q + 32 * t + 4 * j), start + 8 * t, j);
         if (!run_ends(type, j)) continue;
         __m256i scale = load_scale(type, unit, b, j / run_length(type));
         UNROLL
@@ -274,8 +273,8 @@ AVX2_INLINE void small_block(enum quant_type type, int n, __m256i *sum, __m256i 
     }
 }
 
-AVX2_INLINE void small(enum quant_type type, int n, float *y, size_t y_stride, const uint8_t *unit,
-                       const uint8_t *acts, int n_panels, int units)
+AVX2_INLINE void small(enum quant_type type, int n, float *y, size_t y_stride, const uint8_t *unit, const uint8_t *acts,
+                       int n_panels, int units)
 {
     for (int p = 0; p < n_panels; p++, y += AVX2_ROWS) {
         __m256 f[SMALL_MAX];

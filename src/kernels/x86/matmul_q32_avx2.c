@@ -166,8 +166,8 @@ AVX2_INLINE void tile(enum quant_type type, float *y0, float *y1, size_t y_strid
 }
 
 /* `n` (a constant) tokens times n_panels panels. */
-AVX2_INLINE void small(enum quant_type type, int n, float *y, size_t y_stride, const uint8_t *unit,
-                       const uint8_t *acts, int n_panels, int units)
+AVX2_INLINE void small(enum quant_type type, int n, float *y, size_t y_stride, const uint8_t *unit, const uint8_t *acts,
+                       int n_panels, int units)
 {
     for (int p = 0; p < n_panels; p++, y += AVX2_ROWS) {
         __m256 f[SMALL_MAX];

@@ -1,5 +1,6 @@
 /* pack_avx2: GGUF blocks of 8 rows into the panels of the AVX2 level. Interleaving happens in 32-bit words: word j of
- * row r goes to lane r of vector j. Bits and nibbles are sorted four bytes at a time in such a word. Pure, any thread. */
+ * row r goes to lane r of vector j. Bits and nibbles are sorted four bytes at a time in such a word. Pure, any thread.
+ */
 #include "kernels/x86/pack_avx2.h"
 
 #include <stddef.h>
@@ -311,10 +312,8 @@ static void pack_elements(uint8_t *panel, const void *const *rows, int k, size_t
     for (int r = 0; r < AVX2_ROWS; r++) {
         for (size_t i = 0; i < ((size_t)k + 15) / 16 * 16; i++) {
             uint8_t *to = panel + (i * AVX2_ROWS + (size_t)r) * size;
-            if (rows[r] && i < (size_t)k)
-                memcpy(to, (const uint8_t *)rows[r] + i * size, size);
-            else
-                memset(to, 0, size);
+            if (rows[r] && i < (size_t)k) memcpy(to, (const uint8_t *)rows[r] + i * size, size);
+            else memset(to, 0, size);
         }
     }
 }

@@ -98,12 +98,6 @@ AVX2_INLINE __m256 abs_f32(__m256 v)
     return _mm256_andnot_ps(_mm256_set1_ps(-0.0f), v);
 }
 
-/* Lanes 0 .. n-1 all ones, for maskload and maskstore; 0 <= n <= 8. */
-AVX2_INLINE __m256i lane_mask(int n)
-{
-    return _mm256_cmpgt_epi32(_mm256_set1_epi32(n), _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7));
-}
-
 /* e^x within 2 ulp for -87.3 <= x <= 88.3; 0 below (no subnormals), e^88.3 above; NaN gives an unspecified number.
  * x = n ln 2 + r with |r| <= ln 2 / 2; e^r by its Taylor polynomial of degree 7 (remainder below 2^-26). */
 AVX2_INLINE __m256 exp_f32(__m256 x)
@@ -111,7 +105,8 @@ AVX2_INLINE __m256 exp_f32(__m256 x)
     const __m256 lowest = _mm256_set1_ps(-87.3f);
     __m256 underflow = _mm256_cmp_ps(x, lowest, _CMP_LT_OQ);
     x = _mm256_min_ps(_mm256_max_ps(x, lowest), _mm256_set1_ps(88.3f));
-    __m256 n = _mm256_round_ps(_mm256_mul_ps(x, _mm256_set1_ps(1.44269504f)), _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
+    __m256 n =
+        _mm256_round_ps(_mm256_mul_ps(x, _mm256_set1_ps(1.44269504f)), _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
     /* ln 2 in two parts; the first has few enough bits that n times it is exact */
     __m256 r = _mm256_fnmadd_ps(n, _mm256_set1_ps(0.693359375f), x);
     r = _mm256_fnmadd_ps(n, _mm256_set1_ps(-2.12194440e-4f), r);
