@@ -86,7 +86,6 @@ static bool start_listening(struct server *s, struct err *e)
     bool bare_v6 = str_find(config->host, STR(":"), 0) >= 0 && host[0] != '[';
     snprintf(url, sizeof url, bare_v6 ? "http://[%s]:%u" : "http://%s:%u", host, port);
     if (!s->loopback_only && !s->n_keys) log_warn("anybody who can reach %s may use this server: set an API key", url);
-    log_info("listening on %s", url);
     snprintf(s->url, sizeof s->url, "%s", url);
     s->port = port;
     return true;
@@ -104,6 +103,7 @@ static bool start(struct server *s, struct err *e)
     s->drain_timer = http_timer_create(s->loop, drain_tick, s);
     if (!s->events || !s->interrupt || !s->terminate || !s->drain_timer)
         return err_set(e, ERR_IO, "cannot watch events and signals");
+    log_info("listening on %s", s->url); /* not earlier: who reads this may send a signal at once */
     if (config->ready) config->ready(config->ready_ctx, s->url, s->port);
     return true;
 }
