@@ -111,10 +111,9 @@ struct str http_path(const struct http_exchange *x);                     /* as s
 struct str http_query(const struct http_exchange *x);                    /* as sent, without '?' */
 struct str http_header(const struct http_exchange *x, const char *name); /* first value, or ptr NULL */
 struct str http_peer(const struct http_exchange *x);                     /* address of the client */
-/* The body. Writable, owned by the exchange until it ends; http_body_free gives its memory back earlier. */
-struct buf *http_body(struct http_exchange *x);
-void http_body_free(struct http_exchange *x);
-void *http_get_ctx(const struct http_exchange *x); /* the caller's own, NULL at first */
+struct buf *http_body(struct http_exchange *x);                          /* owned by the exchange until it ends */
+void http_body_take(struct http_exchange *x, struct buf *out);           /* the body is the caller's then */
+void *http_get_ctx(const struct http_exchange *x);                       /* the caller's own, NULL at first */
 
 /* on_close: the client left (also: half-closed its side) or stopped reading; the exchange is gone when it returns.
  * on_drain: what waited fell below the mark again. Called at most once (on_close), never from inside http_ calls. */

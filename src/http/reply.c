@@ -121,7 +121,8 @@ bool http_is_congested(const struct http_exchange *x)
 
 void http_exchange_reset(struct http_exchange *x)
 {
-    http_body_free(x);
+    x->conn->server->bodies_bytes -= x->body.cap;
+    buf_deinit(&x->body);
     x->head.method = x->head.path = x->head.query = STR("");
     x->head.n_fields = 0;
     x->head.minor = 1;
@@ -170,10 +171,11 @@ struct buf *http_body(struct http_exchange *x)
     return &x->body;
 }
 
-void http_body_free(struct http_exchange *x)
+void http_body_take(struct http_exchange *x, struct buf *out)
 {
     x->conn->server->bodies_bytes -= x->body.cap;
-    buf_deinit(&x->body);
+    *out = x->body;
+    buf_init(&x->body, 0);
 }
 
 void *http_get_ctx(const struct http_exchange *x)

@@ -4,6 +4,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "base/alloc.h"
 #include "base/clock.h"
 #include "base/log.h"
 #include "server/server_internal.h"
@@ -148,58 +149,50 @@ static void on_timer(void *ctx)
 
 /* ---- from body to backend ---- */
 
-static struct chat_request *decode(struct call *c, enum anthropic_call kind)
+#define INLINE_MAX_BYTES ((size_t)64 << 10) /* longer bodies are decoded on a thread */
+
+static void decode(struct call *c, enum anthropic_call kind)
 {
     struct server *s = c->server;
-    struct anthropic_error e;
-    struct chat_request *r;
     struct buf *body = http_body(c->x);
-    size_t n;
     if (s->requests_bytes + body->len > s->config->max_requests_bytes) {
         call_fail(c, 529, NULL, "too many large requests at one time");
-        return NULL;
+        return;
     }
     c->body_bytes = body->len;
     s->requests_bytes += body->len;
-    bool ok = anthropic_request_decode(&r, body->ptr ? body->ptr : (char[]){""}, body->len, kind, &support, &e);
-    http_body_free(c->x);
-    if (!ok) {
-        call_error(c, &e);
-        return NULL;
+    struct decode_job *job = mem_zalloc(sizeof *job);
+    *job = (struct decode_job){.call = c, .kind = kind, .support = support};
+    http_body_take(c->x, &job->body);
+    if (c->body_bytes > INLINE_MAX_BYTES) {
+        c->job = job;
+        decoder_submit(s->decoder, job);
+        return;
     }
-    snprintf(c->model, sizeof c->model, "%.*s", STR_ARG(r->model));
-    buf_append(&c->model_name, r->model);
-    s->backend->models(s->backend->self, &n);
-    const struct chat_model *m = models_resolve(s, r->model);
-    if (n && m && !s->drain_since_ns) {
-        r->model = m->id;
-        r->salt = c->salt;
-        struct str session = arena_try_str(&r->arena, http_header(c->x, "x-claude-code-session-id"));
-        if (session.len) r->session_id = session;
-        r->agent_id = arena_try_str(&r->arena, http_header(c->x, "x-claude-code-agent-id"));
-        return r;
-    }
-    chat_request_destroy(r);
-    if (s->drain_since_ns) {
+    decode_job_run(job);
+    messages_decoded(c, kind, job->r, &job->error);
+    mem_free(job);
+}
+
+static void refuse_model(struct call *c, size_t n_models)
+{
+    if (c->server->drain_since_ns) {
         call_fail(c, 529, NULL, "the server is shutting down");
-    } else if (!n) {
+    } else if (!n_models) {
         call_fail(c, 529, NULL, "the model is still loading");
     } else {
         struct buf names;
         buf_init(&names, 600);
-        models_names(s, &names);
+        models_names(c->server, &names);
         call_fail(c, 404, NULL, "model: %.*s (known: %.*s)", STR_ARG(buf_str(&c->model_name)),
                   STR_ARG(buf_str(&names)));
         buf_deinit(&names);
     }
-    return NULL;
 }
 
-void messages_create(struct call *c)
+static void create(struct call *c, struct chat_request *r)
 {
     const struct backend *b = c->server->backend;
-    struct chat_request *r = decode(c, ANTHROPIC_CREATE);
-    if (!r) return;
     c->is_stream = r->stream;
     c->has_answer = true;
     anthropic_id_make(c->message_id, "msg_");
@@ -209,6 +202,44 @@ void messages_create(struct call *c)
     c->timer = http_timer_create(c->server->loop, on_timer, c);
     if (c->timer) http_timer_set(c->timer, c->server->config->ping_ms);
     c->handle = b->submit(b->self, r, on_event, c);
+}
+
+static void count(struct call *c, struct chat_request *r);
+
+void messages_decoded(struct call *c, enum anthropic_call kind, struct chat_request *r, const struct anthropic_error *e)
+{
+    struct server *s = c->server;
+    size_t n;
+    if (!r) {
+        call_error(c, e);
+        return;
+    }
+    snprintf(c->model, sizeof c->model, "%.*s", STR_ARG(r->model));
+    buf_append(&c->model_name, r->model);
+    s->backend->models(s->backend->self, &n);
+    const struct chat_model *m = models_resolve(s, r->model);
+    if (!n || !m || s->drain_since_ns) {
+        chat_request_destroy(r);
+        refuse_model(c, n);
+        return;
+    }
+    r->model = m->id;
+    r->salt = c->salt;
+    struct str session = arena_try_str(&r->arena, http_header(c->x, "x-claude-code-session-id"));
+    if (session.len) r->session_id = session;
+    r->agent_id = arena_try_str(&r->arena, http_header(c->x, "x-claude-code-agent-id"));
+    if (kind == ANTHROPIC_CREATE) create(c, r);
+    else count(c, r);
+}
+
+void messages_create(struct call *c)
+{
+    decode(c, ANTHROPIC_CREATE);
+}
+
+void messages_count(struct call *c)
+{
+    decode(c, ANTHROPIC_COUNT);
 }
 
 static void on_count(void *ctx, uint32_t n_tokens, const struct err *err)
@@ -231,11 +262,9 @@ static void on_count(void *ctx, uint32_t n_tokens, const struct err *err)
     call_reply(c, 200, "application/json", buf_str(&c->out));
 }
 
-void messages_count(struct call *c)
+static void count(struct call *c, struct chat_request *r)
 {
     const struct backend *b = c->server->backend;
-    struct chat_request *r = decode(c, ANTHROPIC_COUNT);
-    if (!r) return;
     c->is_counting = true;
     b->count(b->self, r, on_count, c);
 }
@@ -248,6 +277,7 @@ void messages_left(struct call *c, const char *why)
     c->x = NULL;
     c->status = 499;
     if (c->is_counting) return; /* a count cannot be cancelled; its answer frees the call */
+    if (c->job) c->job->call = NULL;
     cancel(c);
     snprintf(note, sizeof note, "%s after %" PRIu32 " events, %s", why, c->n_events,
              !c->has_answer        ? "before the request was complete"

@@ -96,7 +96,7 @@ static bool start(struct server *s, struct err *e)
 {
     const struct server_config *config = s->config;
     raise_descriptor_limit(config->limits.max_connections);
-    if (!start_listening(s, e)) return false;
+    if (!start_listening(s, e) || !(s->decoder = decoder_create(s->loop, e))) return false;
     s->events = http_watch_create(s->loop, s->backend->poll_fd(s->backend->self), on_backend, s);
     s->interrupt = http_watch_create_signal(s->loop, SIGINT, on_signal, s);
     s->terminate = http_watch_create_signal(s->loop, SIGTERM, on_signal, s);
@@ -114,6 +114,7 @@ static bool serve(struct server *s, struct err *e)
     if (ok) http_loop_run(s->loop);
     /* Open calls end here, while the backend still answers. */
     http_server_destroy(s->http);
+    decoder_destroy(s->decoder);
     for (struct call *c = s->calls, *next; c; c = next) {
         next = c->next;
         call_finish(c, "the server stopped");

@@ -4,6 +4,7 @@
 #define SERVER_INTERNAL_H
 
 #include "api/anthropic_messages.h"
+#include "base/queue.h"
 #include "server/server.h"
 
 #define KEY_HASH_SIZE 32
@@ -18,6 +19,7 @@ struct server {
     const struct backend *backend;
     struct http_loop *loop;
     struct http_server *http;
+    struct decoder *decoder;
     struct server_key *keys;
     size_t n_keys;
     bool loopback_only;
@@ -29,6 +31,17 @@ struct server {
     uint16_t port;
     uint64_t drain_since_ns; /* 0 = not draining */
     bool drain_failed_all;
+};
+
+/* A body on its way to a request. */
+struct decode_job {
+    struct queue_item item; /* first */
+    struct call *call;      /* NULL once it ended; I/O thread only */
+    struct buf body;
+    enum anthropic_call kind;
+    struct anthropic_support support;
+    struct chat_request *r; /* NULL: error */
+    struct anthropic_error error;
 };
 
 struct call {
@@ -48,7 +61,8 @@ struct call {
     struct chat_usage usage;
 
     /* A message or a count that the backend works on. */
-    uint64_t handle; /* 0 = none */
+    struct decode_job *job; /* NULL unless the body is with the decoder */
+    uint64_t handle;        /* 0 = none */
     bool is_counting, is_paused, is_started, is_stream, has_answer;
     struct buf model_name; /* as the client wrote it */
     struct anthropic_answer answer;
@@ -100,6 +114,16 @@ void messages_count(struct call *c);
 void messages_left(struct call *c, const char *why); /* the client is gone */
 void messages_drained(struct call *c);               /* its socket takes more */
 void messages_shutdown(struct call *c);              /* ends it legally now */
+
+/* The body was decoded: r, or NULL and e. */
+void messages_decoded(struct call *c, enum anthropic_call kind, struct chat_request *r,
+                      const struct anthropic_error *e);
+
+/* decoder.c */
+struct decoder *decoder_create(struct http_loop *loop, struct err *e);
+void decoder_destroy(struct decoder *d);                        /* NULL is fine; jobs inside are dropped */
+void decoder_submit(struct decoder *d, struct decode_job *job); /* ends in messages_decoded */
+void decode_job_run(struct decode_job *job);                    /* on the calling thread */
 
 /* models.c */
 const struct chat_model *models_resolve(const struct server *s, struct str name);
