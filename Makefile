@@ -19,7 +19,7 @@ CFLAGS_ALL := -std=c17 -g -fno-strict-aliasing -ffp-contract=off -fno-omit-frame
               $(if $(WERROR),-Werror)
 LIBS := $(shell pkg-config --libs $(PKGS) 2>/dev/null) -lm -pthread
 
-OPT_release := -O2 -DNDEBUG
+OPT_release := -O2
 OPT_debug := -Og
 OPT_asan := -O1 -fsanitize=address,undefined -fno-sanitize-recover=undefined
 OPT_tsan := -O1 -fsanitize=thread
@@ -30,6 +30,9 @@ SAN_tsan := -fsanitize=thread
 SAN_fuzz := -fsanitize=address,undefined
 SAN_cov := --coverage
 CFLAGS_ALL += $(OPT_$(MODE)) $(shell pkg-config --cflags $(PKGS) 2>/dev/null) $(CFLAGS)
+
+# Asserts state contracts between our own functions and stay on everywhere but in the inner loops.
+no_asserts = $(if $(filter src/kernels/%,$(1)),-DNDEBUG)
 
 # The file's suffix selects its instruction set; nothing else may use it (tools/check-isa).
 ISA_avx2 := -O3 -mavx2 -mfma -mf16c
@@ -53,7 +56,7 @@ $(BUILD)/flags: FORCE
 
 $(BUILD)/obj/%.o: src/%.c $(BUILD)/flags
 	@mkdir -p $(@D)
-	$(CC) $(CPPFLAGS_ALL) $(CFLAGS_ALL) $(call isa,$<) -MMD -MP -c -o $@ $<
+	$(CC) $(CPPFLAGS_ALL) $(CFLAGS_ALL) $(call isa,$<) $(call no_asserts,$<) -MMD -MP -c -o $@ $<
 
 $(LIB): $(OBJS)
 	@rm -f $@

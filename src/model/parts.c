@@ -314,7 +314,8 @@ void rope_set_load(struct loader *l, int index, const struct rope_params *p, con
     if (l->failed || !l->pack) return;
     for (int i = 0; factors && i < p->n_rot / 2; i++) {
         if (factors[i] > 1e-6f && factors[i] < 1e6f) continue;
-        loader_fail(l, ERR_INVALID, "RoPE factor tensor: value %d is %g, allowed is 1e-6 to 1e6", i, (double)factors[i]);
+        loader_fail(l, ERR_INVALID, "RoPE factor tensor: value %d is %g, allowed is 1e-6 to 1e6", i,
+                    (double)factors[i]);
         return;
     }
     if (!rope_set_init(&l->m->ropes[index], &l->m->arena, p, factors)) {

@@ -292,7 +292,7 @@ bool dense_forward(struct model *m, struct step *s, struct err *e)
 {
     step_for_rows(m, begin_rows, m, s->n_rows, (size_t)m->hp.n_embd * 4);
     for (int i = 0; i < m->hp.n_layers; i++) {
-        if (s->stop && *s->stop) {
+        if (s->stop && __atomic_load_n(s->stop, __ATOMIC_RELAXED)) {
             return err_set(e, ERR_CANCELLED, "step cancelled before layer %d of %d", i, m->hp.n_layers);
         }
         const struct layer *layer = &m->layers[i];
