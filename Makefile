@@ -19,7 +19,7 @@ CFLAGS_ALL := -std=c17 -g -fno-strict-aliasing -ffp-contract=off -fno-omit-frame
               $(if $(WERROR),-Werror)
 LIBS := $(shell pkg-config --libs $(PKGS) 2>/dev/null) -lm -pthread
 
-OPT_release := -O2 -DNDEBUG
+OPT_release := -O2
 OPT_debug := -Og
 OPT_asan := -O1 -fsanitize=address,undefined -fno-sanitize-recover=undefined
 OPT_tsan := -O1 -fsanitize=thread
@@ -30,6 +30,9 @@ SAN_tsan := -fsanitize=thread
 SAN_fuzz := -fsanitize=address,undefined
 SAN_cov := --coverage
 CFLAGS_ALL += $(OPT_$(MODE)) $(shell pkg-config --cflags $(PKGS) 2>/dev/null) $(CFLAGS)
+
+# Asserts state contracts between our own functions and stay on everywhere but in the inner loops.
+no_asserts = $(if $(filter src/kernels/%,$(1)),-DNDEBUG)
 
 # The file's suffix selects its instruction set; nothing else may use it (tools/check-isa).
 # -O3 only where speed matters: a sanitizer on top of it compiles for minutes.
@@ -46,7 +49,6 @@ PROGRAM := $(BUILD)/parley
 UNITS := $(patsubst tests/unit/%/,%,$(sort $(wildcard tests/unit/*/)))
 UNIT_BINS := $(UNITS:%=$(BUILD)/tests/unit-%)
 FUZZERS := $(patsubst tests/fuzz/fuzz_%.c,%,$(sort $(wildcard tests/fuzz/fuzz_*.c)))
-DEPS_STAMP = build/.deps-$(1)
 
 all: $(PROGRAM) ## build the program (MODE=release by default)
 
@@ -56,7 +58,7 @@ $(BUILD)/flags: FORCE
 
 $(BUILD)/obj/%.o: src/%.c $(BUILD)/flags
 	@mkdir -p $(@D)
-	$(CC) $(CPPFLAGS_ALL) $(CFLAGS_ALL) $(call isa,$<) -MMD -MP -c -o $@ $<
+	$(CC) $(CPPFLAGS_ALL) $(CFLAGS_ALL) $(call isa,$<) $(call no_asserts,$<) -MMD -MP -c -o $@ $<
 
 $(LIB): $(OBJS)
 	@rm -f $@
@@ -98,6 +100,7 @@ build/fuzz/fuzz_%: tests/fuzz/fuzz_%.c FORCE
 fuzz-%: build/fuzz/fuzz_%
 	@mkdir -p build/fuzz/corpus-$* tests/fuzz/corpus/$*
 	$< -max_total_time=$(FUZZ_S) -rss_limit_mb=2048 -timeout=10 -artifact_prefix=build/fuzz/ $(FUZZ_ARGS) \
+	    $(addprefix -dict=,$(wildcard tests/fuzz/$*.dict)) \
 	    build/fuzz/corpus-$* tests/fuzz/corpus/$*
 
 fuzz: $(FUZZERS:%=fuzz-%) ## every fuzzer for FUZZ_S seconds (fuzz-NAME for one)
@@ -111,6 +114,79 @@ $(BUILD)/tests/kernels: $(KERNEL_TESTS) $(wildcard tests/kernels/*.h) $(LIB)
 kernels: $(BUILD)/tests/kernels ## kernel tests of all levels
 	$(WRAP) $< $(KERNEL_ARGS)
 
+# ---- the two commands of README, and what they stand on ----
+BUILD_DEPS := build-essential pkg-config libevent-dev libjansson-dev libpcre2-dev libssl-dev
+RUN_DEPS := $(BUILD_DEPS) python3 python3-pip ca-certificates
+TEST_DEPS := $(RUN_DEPS) check python3-venv universal-ctags
+CHECK_DEPS := $(TEST_DEPS) clang clang-format libclang-rt-14-dev
+HOST ?= 127.0.0.1
+PORT ?= 8080
+DATA ?= ../shared/data
+VENV := build/venv
+PYTHON ?= /usr/bin/python3
+
+# pkg-config's answers are read when make starts: after an installation everything goes through a second make.
+run: ## install, build, fetch the default model and serve it (MODEL=file.gguf PORT=8080 HOST=127.0.0.1 FLAGS=...)
+	@tools/install-deps $(RUN_DEPS)
+	@$(MAKE) --no-print-directory -j$$(nproc) MODE=release all | grep -v 'Nothing to be done' || true
+	@model='$(MODEL)'; [ -n "$$model" ] || model=$$(tools/fetch-model default) || exit 1; \
+	    exec build/release/parley serve -m "$$model" --host $(HOST) --port $(PORT) $(FLAGS)
+
+test: ## everything that must hold: unit, kernel, reference and end-to-end tests (about 10 minutes on two cores)
+	@tools/install-deps $(TEST_DEPS)
+	@$(MAKE) --no-print-directory -j$$(nproc) MODE=release test-build
+	@$(MAKE) --no-print-directory MODE=release unit kernels oracle-if-there
+	@$(MAKE) --no-print-directory MODE=release test-python
+
+test-build: $(PROGRAM) $(UNIT_BINS) $(BUILD)/tests/kernels $(TOOL_BINS) $(BUILD)/tests/oracle $(VENV)/done $(VENV)-old/done
+
+$(VENV)/done: tests/requirements.txt
+	@tools/install-deps python3-venv && rm -rf $(@D) && $(PYTHON) -m venv $(@D)
+	@$(VENV)/bin/pip install -q --disable-pip-version-check -r $< && touch $@
+$(VENV)-old/done: tests/requirements-old.txt
+	@tools/install-deps python3-venv && rm -rf $(@D) && $(PYTHON) -m venv $(@D)
+	@$(VENV)-old/bin/pip install -q --disable-pip-version-check -r $< && touch $@
+
+# The older SDK first, so that pytest's closing line of the whole suite comes last.
+test-python: $(VENV)/done $(VENV)-old/done $(PROGRAM) $(TOOL_BINS)
+	@tools/fetch-model default >/dev/null
+	$(VENV)-old/bin/python -m pytest -q -p no:cacheprovider tests/e2e/test_sdk.py
+	$(VENV)/bin/python -m pytest -q -p no:cacheprovider tests/compare tests/e2e
+
+# All data sets of a folder laid out as ../shared/data; without that folder the project's own small sample.
+$(BUILD)/tests/oracle: $(wildcard tests/oracle/*.c tests/oracle/*.h) $(LIB)
+	@mkdir -p $(@D)
+	$(CC) $(CPPFLAGS_ALL) -Itests/oracle $(CFLAGS_ALL) -o $@ $(filter %.c,$^) $(LIB) $(LIBS)
+
+oracle: $(BUILD)/tests/oracle ## all data sets of DATA=DIR through the real code
+	$< $(DATA)
+oracle-if-there: $(BUILD)/tests/oracle
+	$< tests/data
+	@if [ -d $(DATA) ]; then $< $(DATA); else echo 'no $(DATA): only the sample in tests/data was run'; fi
+
+models: ## fetch the real models that the comparisons use (1.5 GB)
+	@tools/install-deps python3 python3-pip
+	@tools/fetch-model test
+
+peers: ## build llama.cpp outside the repository (20 minutes)
+	tools/build-peers
+
+compare: all tools $(VENV)/done ## distributions and greedy answers against llama.cpp (NAMES=...)
+	$(VENV)/bin/python tools/compare $(NAMES)
+
+bench: all ## speed against llama.cpp, alternating pairs (NAMES=...)
+	tools/bench $(NAMES)
+
+check: all ## layers, sizes, instruction sets, format
+	@tools/install-deps $(CHECK_DEPS)
+	tools/check-layers
+	tools/check-size
+	tools/check-isa build/release
+	clang-format --dry-run -Werror $$(git ls-files -co --exclude-standard '*.c' '*.h')
+
+install: all ## into PREFIX (default /usr/local)
+	install -D -m 755 build/release/parley $(DESTDIR)$(PREFIX)/bin/parley
+
 help: ## this list
 	@sed -n 's/^\([a-z][a-z-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 24
 
@@ -118,6 +194,7 @@ clean: ## remove build/
 	rm -rf build
 
 FORCE:
-.PHONY: all unit kernels tools fuzz help clean FORCE
+.PHONY: all unit tools kernels fuzz run test test-build test-python oracle oracle-if-there models peers compare bench check \
+    install help clean FORCE
 .SECONDARY:
 -include $(OBJS:.o=.d) $(BUILD)/obj/main.d

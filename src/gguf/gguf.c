@@ -222,7 +222,7 @@ void gguf_release_pages(const struct gguf *g)
 {
     for (size_t i = 0; i < g->n_parts; i++) {
         advise_data(&g->parts[i], MADV_DONTNEED);
-        advise_data(&g->parts[i], MADV_RANDOM); /* what is read from now on are single rows, such as embeddings */
+        advise_data(&g->parts[i], MADV_NORMAL); /* later reads are not sequential */
     }
 }
 

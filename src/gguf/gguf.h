@@ -2,7 +2,8 @@
  * until gguf_close; strings, arrays and tensor data are borrowed from the map. Every count, offset, size, type and
  * string length is checked before use; errors (ERR_CORRUPT, ERR_IO, ERR_NOT_FOUND) name the key or tensor, what was
  * found and what is allowed. Split files ("-00001-of-0000N.gguf") are found from any of their parts and joined.
- * Immutable after gguf_open: any thread. Format: ggml/docs/gguf.md. */
+ * Immutable after gguf_open: any thread. Format: ggml/docs/gguf.md. Out of scope: a file that another process cuts
+ * short while it is mapped ends the program (SIGBUS); model files are replaced by renaming, never in place. */
 #ifndef GGUF_GGUF_H
 #define GGUF_GGUF_H
 
@@ -15,8 +16,19 @@
 #include "quant/quant.h"
 
 enum gguf_type {
-    GGUF_U8, GGUF_I8, GGUF_U16, GGUF_I16, GGUF_U32, GGUF_I32, GGUF_F32, GGUF_BOOL, GGUF_STRING, GGUF_ARRAY,
-    GGUF_U64, GGUF_I64, GGUF_F64,
+    GGUF_U8,
+    GGUF_I8,
+    GGUF_U16,
+    GGUF_I16,
+    GGUF_U32,
+    GGUF_I32,
+    GGUF_F32,
+    GGUF_BOOL,
+    GGUF_STRING,
+    GGUF_ARRAY,
+    GGUF_U64,
+    GGUF_I64,
+    GGUF_F64,
 };
 
 struct gguf;
@@ -69,7 +81,7 @@ bool gguf_item_f32(const struct gguf_kv *kv, float *out, uint64_t i);   /* F32 o
 size_t gguf_tensor_count(const struct gguf *g);
 const struct gguf_tensor *gguf_tensor_at(const struct gguf *g, size_t i);
 const struct gguf_tensor *gguf_tensor_find(const struct gguf *g, const char *name); /* NULL = absent */
-uint64_t gguf_file_bytes(const struct gguf *g); /* of all parts */
+uint64_t gguf_file_bytes(const struct gguf *g);                                     /* of all parts */
 uint32_t gguf_version(const struct gguf *g);
 const char *gguf_type_name(enum gguf_type type); /* "u32", "string", ... */
 size_t gguf_part_count(const struct gguf *g);

@@ -16,7 +16,12 @@
 struct tokenizer;
 
 enum token_attr { /* tokenizer.ggml.token_type */
-    TOKEN_NORMAL = 1, TOKEN_UNKNOWN, TOKEN_CONTROL, TOKEN_USER_DEFINED, TOKEN_UNUSED, TOKEN_BYTE,
+                  TOKEN_NORMAL = 1,
+                  TOKEN_UNKNOWN,
+                  TOKEN_CONTROL,
+                  TOKEN_USER_DEFINED,
+                  TOKEN_UNUSED,
+                  TOKEN_BYTE,
 };
 #define TOKEN_NONE UINT32_MAX
 
@@ -41,8 +46,9 @@ struct text_span {
 };
 
 /* Appends the ids of `text` to out. With `parse_control` false, no control token is recognised at all (tainted is then
- * ignored); with true, control tokens are recognised outside of `tainted`. No BOS/EOS is added here. Bytes that are not
- * UTF-8 are tokenised byte-wise where the vocabulary allows, else as the unknown token. */
+ * ignored); with true, control tokens are recognised outside of `tainted`. Ordinary merges never give a control token.
+ * Special tokens are found leftmost, then longest. No BOS/EOS is added here. Bytes that are not UTF-8 are tokenised
+ * byte-wise where the vocabulary allows, else as the unknown token. Texts over 2 GiB are ERR_TOO_LARGE. */
 bool tokenizer_encode(const struct tokenizer *t, struct token_list *out, struct str text, bool parse_control,
                       const struct text_span *tainted, size_t n_tainted, struct err *e);
 
@@ -50,19 +56,21 @@ bool tokenizer_encode(const struct tokenizer *t, struct token_list *out, struct 
  * may have written BOS itself: never two). */
 bool tokenizer_add_special(const struct tokenizer *t, struct token_list *ids, struct err *e);
 
-/* Bytes of one token as it continues a text (SPM: with its leading space; byte tokens as that byte). Control tokens give
- * the empty string unless `show_control`. Appends to out; false only when out is full or id is not a token. */
+/* Bytes of one token as it continues a text (SPM: with its leading space; byte tokens as that byte). Control tokens
+ * give the empty string unless `show_control`. Appends to out; false only when out is full or id is not a token. */
 bool tokenizer_piece(const struct tokenizer *t, struct buf *out, uint32_t id, bool show_control);
 
 /* Streaming decoder: holds back incomplete UTF-8 characters, drops SPM's first space, replaces bytes that can never
- * become a character by U+FFFD. Zero-initialise; `started` is set by the first token. */
+ * become a character by U+FFFD. Zero-initialise; `started` is set by the first token that gives text. Set it to true
+ * beforehand to continue a text (then a first space stays). */
 struct detokenizer {
     char held[8];
     uint8_t n_held;
     bool started;
 };
 /* Appends the text that became complete through `id` to out. */
-bool detokenizer_feed(struct detokenizer *d, const struct tokenizer *t, struct buf *out, uint32_t id, bool show_control);
+bool detokenizer_feed(struct detokenizer *d, const struct tokenizer *t, struct buf *out, uint32_t id,
+                      bool show_control);
 /* End of the stream: what is still held is replaced by one U+FFFD. */
 bool detokenizer_finish(struct detokenizer *d, struct buf *out);
 /* Whole list at once, for tests and `parley tokenize`. */
@@ -77,9 +85,9 @@ uint32_t tokenizer_find(const struct tokenizer *t, struct str text);
 bool tokenizer_is_eog(const struct tokenizer *t, uint32_t id); /* ends a generation (models-and-formats.md 4.3) */
 
 struct tokenizer_info {
-    const char *kind;      /* "BPE", "SPM", "WPM", "UGM", "GEMMA4" */
-    struct str pre;        /* tokenizer.ggml.pre, or "default" */
-    bool pre_known;        /* false: the default splitter is used, quality suffers */
+    const char *kind;                 /* "BPE", "SPM", "WPM", "UGM", "GEMMA4" */
+    struct str pre;                   /* tokenizer.ggml.pre, or "default" */
+    bool pre_known;                   /* false: the default splitter is used, quality suffers */
     uint32_t bos, eos, eot, unk, pad; /* TOKEN_NONE when absent */
     bool add_bos, add_eos;
     struct str chat_template; /* STR_NONE when absent */

@@ -58,11 +58,11 @@ def ask(port, path, body=None):
 
 
 class Server:
-    def __init__(self, model):
+    def __init__(self, model, context=512, kv="f32"):
         self.port = free_port()
         self.process = subprocess.Popen(
-            [SERVER, "-m", str(model), "--port", str(self.port), "-c", "512", "-t", "2", "-np", "1", "-fa", "off", "-ctk",
-             "f32", "-ctv", "f32", "--no-warmup", "--no-webui", "-fit", "off"],
+            [SERVER, "-m", str(model), "--port", str(self.port), "-c", str(context), "-t", "2", "-np", "1", "-fa",
+             "off", "-ctk", kv, "-ctv", kv, "--no-warmup", "--no-webui", "-fit", "off"],
             stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
 
     def __enter__(self):
@@ -91,6 +91,13 @@ class Server:
         return out
 
 
+def chat(port, *turns):
+    messages = [{"role": "assistant" if i % 2 else "user", "content": t} for i, t in enumerate(turns)]
+    answer = ask(port, "/v1/chat/completions", {"messages": messages, "max_tokens": 200, "temperature": 1,
+                                                "reasoning_format": "none"})
+    return answer["choices"][0]["message"]["content"], answer["choices"][0]["finish_reason"]
+
+
 def log_softmax(x):
     x = x - x.max(axis=-1, keepdims=True)
     return x - np.log(np.exp(x).sum(axis=-1, keepdims=True))
@@ -109,3 +116,24 @@ def test_log_probabilities(name, tmp_path):
             worst = max(worst, np.linalg.norm(theirs - ours[n - 1]) / np.linalg.norm(ours[n - 1]))
     print(f"{name}: largest relative difference {worst:.2e}")
     assert worst < TOLERANCE.get(name, 1e-3)
+
+
+SCRIPTS = {
+    "": "Hello! I am a scripted model, naïve but reliable: 漢字 and 🎉 included.",
+    "[[weather]]": '<think>\nHm.\n</think>\n\n<tool_call>\n{"name": "get_weather", "arguments": {"city": "Paris"}}\n</tool_call>',
+    "[[sunny]]": "It is sunny in Paris today, the the the the end.",
+}
+
+
+@pytest.mark.parametrize("context, type_name", [(4096, "f32"), (4096, "q8_0"), (32768, "bf16")])
+def test_scripted_model_follows_its_script(tmp_path, context, type_name):
+    scripts, model = tmp_path / "scripts.json", tmp_path / "m.gguf"
+    scripts.write_text(json.dumps(SCRIPTS))
+    subprocess.run([sys.executable, ROOT / "tools" / "make-tiny-gguf", model, "--script", scripts, "--context",
+                    str(context), "--type", type_name], check=True)
+    filler = "x, y. " * (context // 400)  # about context / 100 tokens
+    with Server(model, context, "f16") as server:
+        for expected, *turns in [("", "hi"), ("", "the weather"), ("[[weather]]", "What is the [[weather]] in Paris?"),
+                                 ("[[sunny]]", "[[weather]]?", SCRIPTS["[[weather]]"], filler + "now [[sunny]]"),
+                                 ("[[weather]]", "[[sunny]]", "yes", "and " + filler + "[[weather]]", "so", filler * 30)]:
+            assert chat(server.port, *turns) == (SCRIPTS[expected], "stop")

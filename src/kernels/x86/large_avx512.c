@@ -33,11 +33,10 @@ INLINE void expand(struct large_scratch *s, const uint8_t *panel, int k, int fro
 #pragma GCC unroll 8
             for (int j = 0; j < 8; j++) s->w[b][j][col] = w[j];
             block_scales_get(&bs, &unit, scales, i, form.scales);
-#pragma GCC unroll 2
-            for (int h = 0; h < (split ? 2 : 1); h++) {
-                s->scale[split ? 2 * b + h : b][col] = bs.scale[h];
-                if (min) s->min[split ? 2 * b + h : b][col] = bs.min[h];
-            }
+            s->scale[split ? 2 * b : b][col] = bs.scale[0];
+            if (split) s->scale[2 * b + 1][col] = bs.scale[1];
+            if (min) s->min[split ? 2 * b : b][col] = bs.min[0];
+            if (min && split) s->min[2 * b + 1][col] = bs.min[1];
         }
     }
 }
@@ -56,63 +55,71 @@ INLINE __m512i broadcast4(const int8_t *q)
     return _mm512_set1_epi32(v);
 }
 
+/* f[t][p] += slices [from, to) of block b times the tokens; `at` is the place of their scales. */
+INLINE void slices_mul_add(__m512 f[LARGE_GROUP][2], const struct large_scratch *s, int b, int from, int to, int at,
+                           const int8_t *q, const float *scale, const int32_t *fix, const bool min, const int np)
+{
+    __m512i c[LARGE_GROUP][2];
+#pragma GCC unroll 6
+    for (int t = 0; t < LARGE_GROUP; t++) c[t][0] = c[t][1] = min ? _mm512_setzero_si512() : _mm512_set1_epi32(fix[t]);
+#pragma GCC unroll 8
+    for (int j = from; j < to; j++) {
+        const __m512i w0 = s->w[b][j][0], w1 = s->w[b][j][1];
+#pragma GCC unroll 6
+        for (int t = 0; t < LARGE_GROUP; t++) {
+            __m512i x = broadcast4(q + t * BLOCK_LEN + 4 * j);
+            c[t][0] = _mm512_dpbusd_epi32(c[t][0], w0, x);
+            if (np == 2) c[t][1] = _mm512_dpbusd_epi32(c[t][1], w1, x);
+        }
+    }
+#pragma GCC unroll 6
+    for (int t = 0; t < LARGE_GROUP; t++) {
+        __m512 token = _mm512_set1_ps(scale[t]);
+        f[t][0] = _mm512_fmadd_ps(_mm512_cvtepi32_ps(c[t][0]), _mm512_mul_ps(s->scale[at][0], token), f[t][0]);
+        if (np == 2)
+            f[t][1] = _mm512_fmadd_ps(_mm512_cvtepi32_ps(c[t][1]), _mm512_mul_ps(s->scale[at][1], token), f[t][1]);
+    }
+}
+
+INLINE void mins_sub(__m512 f[LARGE_GROUP][2], const __m512 min[2], const float *sum, const int np)
+{
+#pragma GCC unroll 6
+    for (int t = 0; t < LARGE_GROUP; t++) {
+        __m512 token = _mm512_set1_ps(sum[t]);
+        f[t][0] = _mm512_fnmadd_ps(min[0], token, f[t][0]);
+        if (np == 2) f[t][1] = _mm512_fnmadd_ps(min[1], token, f[t][1]);
+    }
+}
+
 /* n blocks: rows[t][np * 16] = (first ? 0 : rows[t]) + weights times tokens. */
 INLINE void tile(float *const rows[LARGE_GROUP], const struct large_scratch *s, struct acts_at a, int n, bool first,
                  const bool split, const bool min, const int np)
 {
-    const int nt = LARGE_GROUP;
     __m512 f[LARGE_GROUP][2];
 #pragma GCC unroll 6
-    for (int t = 0; t < nt; t++)
-#pragma GCC unroll 2
-        for (int p = 0; p < np; p++) f[t][p] = first ? _mm512_setzero_ps() : _mm512_loadu_ps(rows[t] + p * PANEL_ROWS);
+    for (int t = 0; t < LARGE_GROUP; t++) {
+        f[t][0] = first ? _mm512_setzero_ps() : _mm512_loadu_ps(rows[t]);
+        f[t][1] = first || np == 1 ? _mm512_setzero_ps() : _mm512_loadu_ps(rows[t] + PANEL_ROWS);
+    }
     for (int b = 0; b < n; b++) {
-#pragma GCC unroll 2
-        for (int h = 0; h < (split ? 2 : 1); h++) {
-            __m512i c[LARGE_GROUP][2];
-#pragma GCC unroll 6
-            for (int t = 0; t < nt; t++)
-                c[t][0] = c[t][1] = min ? _mm512_setzero_si512() : _mm512_set1_epi32(a.fix[h][t]);
-#pragma GCC unroll 8
-            for (int i = 0; i < (split ? 4 : 8); i++) {
-                const int j = split ? h * 4 + i : i;
-                const __m512i w0 = s->w[b][j][0], w1 = s->w[b][j][1];
-#pragma GCC unroll 6
-                for (int t = 0; t < nt; t++) {
-                    __m512i x = broadcast4(a.q + t * BLOCK_LEN + 4 * j);
-                    c[t][0] = _mm512_dpbusd_epi32(c[t][0], w0, x);
-                    if (np == 2) c[t][1] = _mm512_dpbusd_epi32(c[t][1], w1, x);
-                }
-            }
-            const int at = split ? 2 * b + h : b;
-#pragma GCC unroll 6
-            for (int t = 0; t < nt; t++) {
-                __m512 scale = _mm512_set1_ps(a.scale[t]);
-#pragma GCC unroll 2
-                for (int p = 0; p < np; p++)
-                    f[t][p] =
-                        _mm512_fmadd_ps(_mm512_cvtepi32_ps(c[t][p]), _mm512_mul_ps(s->scale[at][p], scale), f[t][p]);
-            }
+        if (split) {
+            slices_mul_add(f, s, b, 0, 4, 2 * b, a.q, a.scale, a.fix[0], min, np);
+            slices_mul_add(f, s, b, 4, 8, 2 * b + 1, a.q, a.scale, a.fix[1], min, np);
+        } else {
+            slices_mul_add(f, s, b, 0, 8, b, a.q, a.scale, a.fix[0], min, np);
         }
-        if (min) {
-#pragma GCC unroll 6
-            for (int t = 0; t < nt; t++)
-#pragma GCC unroll 2
-                for (int h = 0; h < (split ? 2 : 1); h++)
-#pragma GCC unroll 2
-                    for (int p = 0; p < np; p++)
-                        f[t][p] =
-                            _mm512_fnmadd_ps(s->min[split ? 2 * b + h : b][p], _mm512_set1_ps(a.sum[h][t]), f[t][p]);
-        }
-        a.q += nt * BLOCK_LEN;
-        a.scale += nt;
-        a.fix[0] += nt, a.fix[1] += nt;
-        a.sum[0] += nt, a.sum[1] += nt;
+        if (min) mins_sub(f, s->min[split ? 2 * b : b], a.sum[0], np);
+        if (min && split) mins_sub(f, s->min[2 * b + 1], a.sum[1], np);
+        a.q += LARGE_GROUP * BLOCK_LEN;
+        a.scale += LARGE_GROUP;
+        a.fix[0] += LARGE_GROUP, a.fix[1] += LARGE_GROUP;
+        a.sum[0] += LARGE_GROUP, a.sum[1] += LARGE_GROUP;
     }
 #pragma GCC unroll 6
-    for (int t = 0; t < nt; t++)
-#pragma GCC unroll 2
-        for (int p = 0; p < np; p++) _mm512_storeu_ps(rows[t] + p * PANEL_ROWS, f[t][p]);
+    for (int t = 0; t < LARGE_GROUP; t++) {
+        _mm512_storeu_ps(rows[t], f[t][0]);
+        if (np == 2) _mm512_storeu_ps(rows[t] + PANEL_ROWS, f[t][1]);
+    }
 }
 
 typedef void tile_fn(float *const rows[LARGE_GROUP], const struct large_scratch *s, struct acts_at a, int n,

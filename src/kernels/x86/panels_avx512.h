@@ -13,7 +13,7 @@
 #define SMALL_GROUP_MAX 8
 #define SMALL_M_MAX 24 /* more tokens: panels are expanded to L1 */
 #define LARGE_GROUP 6  /* tokens of the VNNI register tile: 32 rows x 6 */
-#define AMX_GROUP 16    /* tokens of an AMX tile */
+#define AMX_GROUP 16   /* tokens of an AMX tile */
 #define AMX_M_MIN 16
 #define CHUNK_BLOCKS 24 /* blocks of a panel pair that are expanded at once: 24 KiB of L1 */
 

@@ -9,7 +9,7 @@
 /* Lanes [0, n) of a vector of 16; n may be larger. */
 INLINE __mmask16 lanes(int n)
 {
-    return n >= 16 ? 0xffff : n <= 0 ? 0 : (__mmask16)((1u << n) - 1);
+    return (__mmask16)(n >= 16 ? 0xffffu : n <= 0 ? 0u : (1u << n) - 1);
 }
 
 /* exp(x), about 1e-7 relative; 0 below -104 (and for -inf), inf above 89. */

@@ -1,0 +1,137 @@
+/* chat: the neutral form of a conversation, between APIs and backends. A request of any API becomes one chat_request; a
+ * backend answers with events. Everything in a request is borrowed from its arena, read-only after submit, and lives
+ * until the last event. Includes base only; JSON values that have no neutral form (tool schemas, tool inputs) are kept
+ * as jansson values. No protocol names below api/. */
+#ifndef CHAT_CHAT_H
+#define CHAT_CHAT_H
+
+#include <jansson.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "base/arena.h"
+#include "base/err.h"
+#include "base/str.h"
+
+enum chat_role { CHAT_USER, CHAT_ASSISTANT, CHAT_SYSTEM };
+enum chat_block_kind { CHAT_TEXT, CHAT_THINKING, CHAT_TOOL_USE, CHAT_TOOL_RESULT, CHAT_IMAGE, CHAT_DOCUMENT };
+
+struct chat_block {
+    enum chat_block_kind kind;
+    struct str text;           /* TEXT, THINKING */
+    struct str signature;      /* THINKING */
+    struct str id, name;       /* TOOL_USE; TOOL_RESULT: id of the call */
+    json_t *input;             /* TOOL_USE: object */
+    bool is_error;             /* TOOL_RESULT */
+    struct chat_block *blocks; /* TOOL_RESULT, DOCUMENT: content */
+    size_t n_blocks;
+    struct str media_type, data; /* IMAGE: decoded bytes */
+};
+
+struct chat_message {
+    enum chat_role role;
+    struct chat_block *blocks;
+    size_t n_blocks;
+};
+
+struct chat_tool {
+    struct str name, description;
+    json_t *schema; /* object */
+    bool strict, deferred;
+};
+enum chat_tool_choice { CHAT_TOOLS_AUTO, CHAT_TOOLS_ANY, CHAT_TOOLS_ONE, CHAT_TOOLS_NONE };
+enum chat_thinking { CHAT_THINKING_OFF, CHAT_THINKING_ON, CHAT_THINKING_ADAPTIVE };
+
+struct chat_sampling { /* has_ false: the model's own default */
+    bool has_temperature, has_top_p, has_top_k, has_min_p, has_seed, has_repeat_penalty, has_presence_penalty,
+        has_frequency_penalty;
+    double temperature, top_p, min_p, repeat_penalty, presence_penalty, frequency_penalty;
+    int top_k;
+    uint64_t seed;
+};
+
+struct chat_request {
+    struct arena arena; /* owns everything below */
+    json_t *json;       /* the parsed body: strings are borrowed from it */
+    struct str model;   /* id of one of backend.models: the server resolves what the client wrote before submit */
+    struct chat_block *system; /* TEXT blocks */
+    size_t n_system;
+    struct chat_message *messages;
+    size_t n_messages;
+    struct chat_tool *tools;
+    size_t n_tools;
+    enum chat_tool_choice tool_choice;
+    struct str tool_choice_name;
+    bool no_parallel_tools;
+    enum chat_thinking thinking;
+    uint32_t thinking_budget; /* 0 = none given */
+    struct str effort;
+    json_t *output_schema; /* NULL = free text */
+    struct str *stops;
+    size_t n_stops;
+    struct chat_sampling sampling;
+    uint32_t max_tokens;
+    bool has_max_tokens;
+    bool stream;
+    struct str user_id, session_id, agent_id; /* affinity hints, may be empty */
+    uint64_t salt;                            /* cache salt of the caller's key */
+};
+struct chat_request *chat_request_create(size_t max_bytes); /* arena budget */
+void chat_request_destroy(struct chat_request *r);
+
+struct chat_usage {
+    uint32_t input_tokens;  /* whole prompt */
+    uint32_t cached_tokens; /* of these, taken from the cache */
+    uint32_t output_tokens, thinking_tokens;
+};
+enum chat_stop { CHAT_STOP_END, CHAT_STOP_MAX_TOKENS, CHAT_STOP_SEQUENCE, CHAT_STOP_TOOL_USE, CHAT_STOP_CONTEXT };
+
+enum chat_event_kind {
+    CHAT_EVENT_START,       /* usage: input known; cached_tokens may still be 0 */
+    CHAT_EVENT_BLOCK_OPEN,  /* block kind, id, name */
+    CHAT_EVENT_DELTA,       /* text of the open block (TOOL_USE: a piece of the input's JSON) */
+    CHAT_EVENT_BLOCK_CLOSE, /* signature for THINKING */
+    CHAT_EVENT_FINISH,      /* stop, stop_sequence, usage; last event */
+    CHAT_EVENT_ERROR,       /* err; last event */
+    CHAT_EVENT_PING,
+};
+struct chat_event {
+    enum chat_event_kind kind;
+    enum chat_block_kind block;
+    struct str id, name, text, signature, stop_sequence; /* borrowed for the call */
+    enum chat_stop stop;
+    struct chat_usage usage; /* START, FINISH */
+    const struct err *err;
+};
+/* One block is open at a time; START comes first, FINISH or ERROR last and once. The deltas of a TOOL_USE block are
+ * together one JSON object. Called on the I/O thread; may call cancel and pause of its own handle. */
+typedef void chat_sink(void *ctx, const struct chat_event *ev);
+/* The answer of a count: n_tokens, or err. Called once, on the I/O thread. */
+typedef void chat_count_sink(void *ctx, uint32_t n_tokens, const struct err *err);
+
+struct chat_model { /* one model that a backend serves */
+    struct str id, display_name;
+    struct str *aliases;
+    size_t n_aliases;
+    int64_t created; /* Unix time */
+    uint32_t n_ctx, max_output;
+    uint64_t n_params, size_bytes;
+    bool thinking, tools, images;
+};
+
+/* A source of answers. All functions are called on the I/O thread and never block; events come on the I/O thread from
+ * the event loop (backend->poll_fd becomes readable, then the loop calls pump), never from inside submit. */
+struct backend {
+    void *self;
+    /* Takes ownership of req in every case. Returns a handle > 0; all failures come as CHAT_EVENT_ERROR. */
+    uint64_t (*submit)(void *self, struct chat_request *req, chat_sink *sink, void *ctx);
+    void (*cancel)(void *self, uint64_t handle); /* no event comes after this returns */
+    void (*pause)(void *self, uint64_t handle, bool paused);
+    void (*count)(void *self, struct chat_request *req, chat_count_sink *sink, void *ctx); /* takes ownership of req */
+    const struct chat_model *(*models)(void *self, size_t *n);
+    int (*poll_fd)(void *self);
+    void (*pump)(void *self); /* delivers waiting events */
+};
+
+#endif

@@ -1,0 +1,188 @@
+/* stack: loads a model and what stands on it, in order, and takes it down in the opposite order. */
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "base/alloc.h"
+#include "base/buf.h"
+#include "base/clock.h"
+#include "base/log.h"
+#include "cli/cli.h"
+
+#define MAX_TEMPLATE_BYTES ((size_t)8 << 20)
+
+int cli_fail(const struct err *e)
+{
+    fprintf(stderr, "parley: %s\n", e->msg);
+    return 1;
+}
+
+char *cli_read(const char *path, size_t *len, size_t max_bytes, struct err *e)
+{
+    bool is_stdin = !path || strcmp(path, "-") == 0;
+    FILE *f = is_stdin ? stdin : fopen(path, "rb");
+    if (!f) {
+        err_set(e, ERR_IO, "cannot read %s: %s", path, strerror(errno));
+        return NULL;
+    }
+    struct buf b;
+    buf_init(&b, max_bytes);
+    for (;;) {
+        char *to = buf_reserve(&b, b.max_bytes - b.len < 65536 ? b.max_bytes - b.len + 1 : 65536);
+        if (!to) {
+            err_set(e, ERR_TOO_LARGE, "%s is larger than %zu bytes", is_stdin ? "standard input" : path, max_bytes);
+            break;
+        }
+        size_t n = fread(to, 1, 65536 < max_bytes ? 65536 : max_bytes, f);
+        b.len += n;
+        to[n] = '\0';
+        if (n == 0) break;
+    }
+    if (!b.failed && ferror(f)) b.failed = !err_set(e, ERR_IO, "cannot read %s", is_stdin ? "standard input" : path);
+    if (!is_stdin) fclose(f);
+    *len = b.len;
+    if (!b.failed) return buf_take(&b);
+    buf_deinit(&b);
+    return NULL;
+}
+
+bool stack_open_file(struct stack *s, const struct options *o, struct err *e)
+{
+    const char *path = o->model ? o->model : o->file;
+    if (!path) return err_set(e, ERR_INVALID, "no model given: use -m FILE.gguf");
+    s->gguf = gguf_open(path, e);
+    if (!s->gguf) return false;
+    const char *slash = strrchr(path, '/');
+    struct str id = str_from(slash ? slash + 1 : path);
+    if (str_ends(id, STR(".gguf"))) id.len -= 5;
+    s->model_id = mem_zalloc(id.len + 1);
+    memcpy(s->model_id, id.ptr, id.len);
+    return true;
+}
+
+/* Progress on a terminal, for models that take longer than a second. */
+struct progress {
+    double started_s;
+    bool shown;
+};
+
+static void show_progress(void *ctx, double done)
+{
+    struct progress *p = ctx;
+    if (clock_seconds() - p->started_s < 1 || !isatty(STDERR_FILENO)) return;
+    fprintf(stderr, "\rloading %3.0f %%", done * 100);
+    p->shown = true;
+}
+
+bool stack_open_model(struct stack *s, const struct options *o, uint32_t threads, bool check_only, struct err *e)
+{
+    enum cpu_level level = cpu_level_detect();
+    if (o->cpu_level) {
+        enum cpu_level best = level;
+        if (!cpu_level_parse(&level, o->cpu_level))
+            return err_set(e, ERR_INVALID, "--cpu-level: expected c, avx2, avx512 or amx, found \"%s\"", o->cpu_level);
+        if (level > best)
+            return err_set(e, ERR_INVALID, "--cpu-level %s: this CPU has %s at most", o->cpu_level,
+                           cpu_level_name(best));
+    }
+    double from = clock_seconds();
+    struct progress progress = {.started_s = from};
+    s->compute = compute_create((int)threads, level, e);
+    if (!s->compute) return false;
+    struct model_options options = {.max_batch_tokens = o->batch_size,
+                                    .max_logits = o->parallel > 32 ? o->parallel : 32,
+                                    .check_only = check_only,
+                                    .progress = show_progress,
+                                    .progress_ctx = &progress};
+    s->model = model_open(s->gguf, s->compute, &options, e);
+    if (progress.shown) fprintf(stderr, "\r                \r");
+    s->load_s = clock_seconds() - from;
+    return s->model != NULL;
+}
+
+static bool read_template(struct stack *s, const struct options *o, struct str *text, struct err *e)
+{
+    *text = STR_NONE;
+    if (!o->chat_template_file) return true;
+    s->template_text = cli_read(o->chat_template_file, &text->len, MAX_TEMPLATE_BYTES, e);
+    text->ptr = s->template_text;
+    return s->template_text != NULL;
+}
+
+/* The file's own generation settings (general.sampling.*), then ours; flags that were given win over both. */
+static bool sampling_defaults(struct chat_sampling *out, const struct gguf *g, const struct options *o, struct err *e)
+{
+    float temperature = o->temperature, top_p = o->top_p, min_p = o->min_p, repeat = o->repeat_penalty;
+    uint32_t top_k = o->top_k;
+    if ((!options_given(o, "temp") && !gguf_f32_or(g, &temperature, "general.sampling.temp", temperature, e)) ||
+        (!options_given(o, "top-p") && !gguf_f32_or(g, &top_p, "general.sampling.top_p", top_p, e)) ||
+        (!options_given(o, "min-p") && !gguf_f32_or(g, &min_p, "general.sampling.min_p", min_p, e)) ||
+        (!options_given(o, "top-k") && !gguf_u32_or(g, &top_k, "general.sampling.top_k", top_k, e)) ||
+        (!options_given(o, "repeat-penalty") && !gguf_f32_or(g, &repeat, "general.sampling.penalty_repeat", repeat, e)))
+        return false;
+    *out = (struct chat_sampling){.has_temperature = true,
+                                  .temperature = (double)temperature,
+                                  .has_top_p = true,
+                                  .top_p = (double)top_p,
+                                  .has_top_k = true,
+                                  .top_k = (int)top_k,
+                                  .has_min_p = true,
+                                  .min_p = (double)min_p,
+                                  .has_repeat_penalty = true,
+                                  .repeat_penalty = (double)repeat,
+                                  .has_seed = options_given(o, "seed"),
+                                  .seed = o->seed};
+    return true;
+}
+
+static bool open_local(struct stack *s, const struct options *o, struct err *e)
+{
+    struct local_config config = {.model_id = str_from(s->model_id)};
+    struct str aliases[OPTIONS_LIST_MAX];
+    struct model_info info;
+    struct stat st;
+    model_info_get(s->model, &info);
+    for (int i = 0; i < o->alias.n; i++) aliases[i] = str_from(o->alias.items[i]);
+    config.aliases = aliases;
+    config.n_aliases = (size_t)o->alias.n;
+    config.n_params = info.n_params;
+    config.size_bytes = gguf_file_bytes(s->gguf);
+    if (stat(o->model ? o->model : o->file, &st) == 0) config.model_created = st.st_mtime;
+    if (!sampling_defaults(&config.sampling, s->gguf, o, e) || !read_template(s, o, &config.chat_template, e))
+        return false;
+    s->local = local_create(s->engine, s->tokenizer, &config, e);
+    return s->local != NULL;
+}
+
+bool stack_open_backend(struct stack *s, const struct options *o, struct err *e)
+{
+    double from = clock_seconds();
+    if (!stack_open_file(s, o, e)) return false;
+    s->tokenizer = tokenizer_create(s->gguf, e);
+    if (!s->tokenizer || !stack_open_model(s, o, o->threads, false, e)) return false;
+    struct engine_config config = {.n_ctx = o->ctx_size,
+                                   .n_parallel = o->parallel ? o->parallel : 1,
+                                   .n_batch = o->batch_size,
+                                   .max_queue = o->max_queue,
+                                   .kv_bytes = (size_t)o->cache_ram_mib << 20};
+    s->engine = engine_create(s->model, s->compute, s->tokenizer, &config, e);
+    if (!s->engine || !open_local(s, o, e)) return false;
+    s->load_s = clock_seconds() - from;
+    return true;
+}
+
+void stack_close(struct stack *s)
+{
+    local_destroy(s->local);
+    if (s->engine) engine_destroy(s->engine);
+    if (s->model) model_close(s->model);
+    if (s->compute) compute_destroy(s->compute);
+    if (s->tokenizer) tokenizer_destroy(s->tokenizer);
+    if (s->gguf) gguf_close(s->gguf);
+    mem_free(s->template_text);
+    mem_free(s->model_id);
+    *s = (struct stack){0};
+}

@@ -1,0 +1,431 @@
+/* local: see local.h. A job goes I/O thread -> worker (render, tokenise) -> engine -> I/O thread. It is owned by
+ * whoever will report its last event, and freed on the I/O thread in local_pump; a job whose client left has no sink
+ * any more, but still waits for that last event. */
+#include "local/local.h"
+
+#include <pthread.h>
+#include <stdatomic.h>
+#include <string.h>
+
+#include "base/alloc.h"
+#include "base/log.h"
+#include "base/queue.h"
+#include "base/rng.h"
+#include "local/prompt.h"
+
+#define JOB_SLOTS 256 /* hash buckets of running jobs */
+
+struct job {
+    struct queue_item work;   /* in local.work */
+    struct job *next_in_slot; /* in local.slots; I/O thread */
+    struct local *local;
+    struct chat_request *req;
+    uint64_t handle;
+    chat_sink *sink;             /* NULL: cancelled, or a count; I/O thread */
+    chat_count_sink *count_sink; /* not NULL: only tokens are counted */
+    void *ctx;
+    atomic_bool cancelled;
+    atomic_uint_fast64_t engine_id; /* 0 = not submitted yet */
+    uint32_t n_prompt;
+    bool block_open, started; /* I/O thread */
+};
+
+enum news_kind { NEWS_COUNTED, NEWS_TOKENISED, NEWS_TEXT, NEWS_FINISHED, NEWS_FAILED };
+struct news { /* what worker and engine tell the I/O thread */
+    struct queue_item item;
+    struct job *job;
+    enum news_kind kind;
+    struct chat_usage usage;
+    enum engine_finish finish;
+    int stop_index;
+    struct err err;
+    size_t text_len;
+    char text[];
+};
+
+struct local {
+    struct backend backend;
+    struct engine *engine;
+    const struct tokenizer *tokenizer;
+    struct prompt_maker *prompts;
+    struct chat_sampling sampling;
+    struct arena arena; /* the model's strings */
+    struct chat_model model;
+    struct queue work, news;
+    pthread_mutex_t gate; /* held while a job is handed to the engine: its news wait until that is recorded */
+    pthread_t worker;
+    uint64_t last_handle;
+    struct job *slots[JOB_SLOTS]; /* by handle; I/O thread */
+    atomic_uint n_jobs;           /* jobs whose last news has not been read */
+};
+
+/* ---- news: from any thread ---- */
+
+static struct news *news_create(struct job *job, enum news_kind kind, struct str text)
+{
+    struct news *n = mem_zalloc(sizeof *n + text.len);
+    n->job = job;
+    n->kind = kind;
+    n->text_len = text.len;
+    if (text.len) memcpy(n->text, text.ptr, text.len);
+    return n;
+}
+
+static void news_send(struct news *n)
+{
+    if (!queue_push(&n->job->local->news, &n->item)) mem_free(n); /* closed: local_destroy frees the jobs */
+}
+
+static void news_fail(struct job *job, const struct err *err)
+{
+    struct news *n = news_create(job, NEWS_FAILED, STR_NONE);
+    n->err = *err;
+    news_send(n);
+}
+
+/* Engine thread. */
+static void on_engine_event(void *ctx, const struct engine_event *ev)
+{
+    struct job *job = ctx;
+    pthread_mutex_lock(&job->local->gate);
+    pthread_mutex_unlock(&job->local->gate);
+    if (ev->kind == ENGINE_FAILED) {
+        news_fail(job, ev->err);
+        return;
+    }
+    if (ev->kind != ENGINE_TEXT && ev->kind != ENGINE_FINISHED) return;
+    struct news *n = news_create(job, ev->kind == ENGINE_TEXT ? NEWS_TEXT : NEWS_FINISHED, ev->text);
+    n->usage = (struct chat_usage){
+        .input_tokens = ev->n_prompt, .cached_tokens = ev->n_cached, .output_tokens = ev->n_generated};
+    n->finish = ev->finish;
+    n->stop_index = ev->stop_index;
+    news_send(n);
+}
+
+/* ---- the worker ---- */
+
+static void pick_sampling(struct sampler_params *out, const struct chat_sampling *asked,
+                          const struct chat_sampling *own)
+{
+    *out = SAMPLER_DEFAULTS;
+#define PICK(field, cast)                                    \
+    if (asked->has_##field) out->field = (cast)asked->field; \
+    else if (own->has_##field) out->field = (cast)own->field
+    PICK(temperature, float);
+    PICK(top_p, float);
+    PICK(top_k, int);
+    PICK(min_p, float);
+    PICK(repeat_penalty, float);
+    PICK(presence_penalty, float);
+    PICK(frequency_penalty, float);
+#undef PICK
+    if (asked->has_seed) out->seed = asked->seed;
+    else if (own->has_seed) out->seed = own->seed;
+    else rng_secure(&out->seed, sizeof out->seed);
+}
+
+static bool submit_to_engine(struct job *job, const struct token_list *prompt, struct err *e)
+{
+    struct local *l = job->local;
+    struct engine_request request = {
+        .tokens = prompt->ids,
+        .n_tokens = (uint32_t)prompt->n,
+        .max_tokens = job->req->has_max_tokens ? job->req->max_tokens : UINT32_MAX,
+        .stops = job->req->stops,
+        .n_stops = (uint32_t)job->req->n_stops,
+        .salt = job->req->salt,
+        .sink = on_engine_event,
+        .ctx = job,
+    };
+    if (l->model.max_output && request.max_tokens > l->model.max_output) request.max_tokens = l->model.max_output;
+    pick_sampling(&request.sampling, &job->req->sampling, &l->sampling);
+    struct news *tokenised = news_create(job, NEWS_TOKENISED, STR_NONE);
+    tokenised->usage.input_tokens = (uint32_t)prompt->n;
+    uint64_t id = 0;
+    pthread_mutex_lock(&l->gate);
+    bool ok = engine_submit(l->engine, &id, &request, e);
+    if (ok) {
+        news_send(tokenised);
+        atomic_store(&job->engine_id, id);
+        if (atomic_load(&job->cancelled)) engine_cancel(l->engine, id);
+    } else {
+        mem_free(tokenised);
+    }
+    pthread_mutex_unlock(&l->gate);
+    return ok;
+}
+
+static void do_job(struct job *job)
+{
+    struct local *l = job->local;
+    struct err e = {0};
+    struct token_list prompt;
+    token_list_init(&prompt, (size_t)1 << 26);
+    uint32_t room = engine_n_ctx(l->engine);
+    bool ok = !atomic_load(&job->cancelled);
+    if (!ok) err_set(&e, ERR_CANCELLED, "cancelled");
+    ok = ok && prompt_tokens(l->prompts, &prompt, job->req, &e);
+    if (ok && prompt.n == 0) ok = err_set(&e, ERR_INVALID, "messages: the conversation renders to an empty prompt");
+    if (ok && job->count_sink) {
+        struct news *n = news_create(job, NEWS_COUNTED, STR_NONE);
+        n->usage.input_tokens = (uint32_t)prompt.n;
+        news_send(n);
+    } else if (ok && prompt.n >= room) {
+        ok = err_set(&e, ERR_INVALID, "prompt is too long: %zu tokens > %u maximum", prompt.n, room - 1);
+    } else if (ok) {
+        job->n_prompt = (uint32_t)prompt.n;
+        ok = submit_to_engine(job, &prompt, &e);
+    }
+    if (!ok) news_fail(job, &e);
+    token_list_deinit(&prompt);
+}
+
+static void *worker_main(void *ctx)
+{
+    struct local *l = ctx;
+    for (;;) {
+        struct queue_item *items = queue_wait(&l->work, -1);
+        if (!items) return NULL; /* closed */
+        while (items) {
+            struct job *job = (struct job *)(void *)items; /* work is the first member */
+            items = items->next;
+            do_job(job);
+        }
+    }
+}
+
+/* ---- jobs: I/O thread ---- */
+
+static struct job *job_start(struct local *l, struct chat_request *req, chat_sink *sink, chat_count_sink *count_sink,
+                             void *ctx)
+{
+    struct job *job = mem_zalloc(sizeof *job);
+    job->local = l;
+    job->req = req;
+    job->handle = ++l->last_handle;
+    job->sink = sink;
+    job->count_sink = count_sink;
+    job->ctx = ctx;
+    struct job **slot = &l->slots[job->handle % JOB_SLOTS];
+    job->next_in_slot = *slot;
+    *slot = job;
+    atomic_fetch_add(&l->n_jobs, 1);
+    queue_push(&l->work, &job->work);
+    return job;
+}
+
+static struct job *job_find(struct local *l, uint64_t handle)
+{
+    struct job *job = l->slots[handle % JOB_SLOTS];
+    while (job && job->handle != handle) job = job->next_in_slot;
+    return job;
+}
+
+static void job_free(struct job *job)
+{
+    struct job **at = &job->local->slots[job->handle % JOB_SLOTS];
+    while (*at != job) at = &(*at)->next_in_slot;
+    *at = job->next_in_slot;
+    atomic_fetch_sub(&job->local->n_jobs, 1);
+    chat_request_destroy(job->req);
+    mem_free(job);
+}
+
+static uint64_t backend_submit(void *self, struct chat_request *req, chat_sink *sink, void *ctx)
+{
+    return job_start(self, req, sink, NULL, ctx)->handle;
+}
+
+static void backend_count(void *self, struct chat_request *req, chat_count_sink *sink, void *ctx)
+{
+    job_start(self, req, NULL, sink, ctx);
+}
+
+static void backend_cancel(void *self, uint64_t handle)
+{
+    struct job *job = job_find(self, handle);
+    if (!job) return;
+    job->sink = NULL;
+    atomic_store(&job->cancelled, true);
+    uint64_t id = atomic_load(&job->engine_id);
+    if (id) engine_cancel(job->local->engine, id);
+}
+
+static void backend_pause(void *self, uint64_t handle, bool paused)
+{
+    struct job *job = job_find(self, handle);
+    uint64_t id = job ? atomic_load(&job->engine_id) : 0;
+    if (id) engine_pause(job->local->engine, id, paused);
+}
+
+static const struct chat_model *backend_models(void *self, size_t *n)
+{
+    *n = 1;
+    return &((struct local *)self)->model;
+}
+
+static int backend_poll_fd(void *self)
+{
+    return queue_fd(&((struct local *)self)->news);
+}
+
+/* ---- events: I/O thread ---- */
+
+static void emit(struct job *job, struct chat_event ev)
+{
+    if (job->sink) job->sink(job->ctx, &ev);
+}
+
+static void emit_start(struct job *job, struct chat_usage usage)
+{
+    if (job->started) return;
+    job->started = true;
+    usage.output_tokens = 0;
+    emit(job, (struct chat_event){.kind = CHAT_EVENT_START, .usage = usage});
+}
+
+static void emit_text(struct job *job, struct str text)
+{
+    if (text.len == 0) return;
+    if (!job->block_open) emit(job, (struct chat_event){.kind = CHAT_EVENT_BLOCK_OPEN, .block = CHAT_TEXT});
+    job->block_open = true;
+    emit(job, (struct chat_event){.kind = CHAT_EVENT_DELTA, .block = CHAT_TEXT, .text = text});
+}
+
+static void emit_finish(struct job *job, const struct news *n)
+{
+    static const enum chat_stop stops[] = {
+        [FINISH_EOG] = CHAT_STOP_END,
+        [FINISH_LENGTH] = CHAT_STOP_MAX_TOKENS,
+        [FINISH_CONTEXT] = CHAT_STOP_CONTEXT,
+        [FINISH_STOP_STRING] = CHAT_STOP_SEQUENCE,
+    };
+    if (job->block_open) emit(job, (struct chat_event){.kind = CHAT_EVENT_BLOCK_CLOSE, .block = CHAT_TEXT});
+    struct chat_event ev = {.kind = CHAT_EVENT_FINISH, .stop = stops[n->finish], .usage = n->usage};
+    if (n->finish == FINISH_STOP_STRING) ev.stop_sequence = job->req->stops[n->stop_index];
+    emit(job, ev);
+}
+
+static void on_news(struct news *n)
+{
+    struct job *job = n->job;
+    switch (n->kind) {
+    case NEWS_COUNTED: job->count_sink(job->ctx, n->usage.input_tokens, NULL); break;
+    case NEWS_TOKENISED: emit_start(job, n->usage); return;
+    case NEWS_TEXT:
+        emit_start(job, n->usage);
+        emit_text(job, (struct str){n->text, n->text_len});
+        return;
+    case NEWS_FINISHED:
+        emit_start(job, n->usage);
+        emit_finish(job, n);
+        break;
+    case NEWS_FAILED:
+        if (job->count_sink) job->count_sink(job->ctx, 0, &n->err);
+        else emit(job, (struct chat_event){.kind = CHAT_EVENT_ERROR, .err = &n->err});
+        break;
+    }
+    job_free(job);
+}
+
+static void backend_pump(void *self)
+{
+    struct local *l = self;
+    for (struct queue_item *i = queue_take_all(&l->news), *next; i; i = next) {
+        next = i->next;
+        struct news *n = (struct news *)(void *)i; /* item is the first member */
+        on_news(n);
+        mem_free(n);
+    }
+}
+
+/* ---- life ---- */
+
+static bool copy_names(struct local *l, const struct local_config *config, struct err *e)
+{
+    struct chat_model *m = &l->model;
+    m->id = m->display_name = arena_try_str(&l->arena, config->model_id);
+    m->aliases = arena_try_alloc(&l->arena, (config->n_aliases + 1) * sizeof *m->aliases);
+    bool ok = m->id.ptr && m->aliases;
+    for (size_t i = 0; ok && i < config->n_aliases; i++) {
+        m->aliases[i] = arena_try_str(&l->arena, config->aliases[i]);
+        ok = m->aliases[i].ptr != NULL;
+    }
+    m->n_aliases = config->n_aliases;
+    return ok || err_set(e, ERR_TOO_LARGE, "the model's names are larger than 1 MiB");
+}
+
+struct local *local_create(struct engine *g, const struct tokenizer *t, const struct local_config *config,
+                           struct err *e)
+{
+    struct local *l = mem_zalloc(sizeof *l);
+    l->engine = g;
+    l->tokenizer = t;
+    pthread_mutex_init(&l->gate, NULL);
+    l->sampling = config->sampling;
+    arena_init(&l->arena, (size_t)1 << 20);
+    l->model = (struct chat_model){
+        .created = config->model_created,
+        .n_ctx = engine_n_ctx(g),
+        .max_output = config->max_output ? config->max_output : engine_n_ctx(g),
+        .n_params = config->n_params,
+        .size_bytes = config->size_bytes,
+    };
+    l->backend = (struct backend){.self = l,
+                                  .submit = backend_submit,
+                                  .cancel = backend_cancel,
+                                  .pause = backend_pause,
+                                  .count = backend_count,
+                                  .models = backend_models,
+                                  .poll_fd = backend_poll_fd,
+                                  .pump = backend_pump};
+    if (!copy_names(l, config, e) || !(l->prompts = prompt_maker_create(t, config->chat_template, e))) goto out_arena;
+    if (!queue_init(&l->work, e)) goto out_prompts;
+    if (!queue_init(&l->news, e)) goto out_work;
+    if (pthread_create(&l->worker, NULL, worker_main, l) == 0) return l;
+    err_set(e, ERR_IO, "cannot start the tokenising thread");
+    queue_deinit(&l->news);
+out_work:
+    queue_deinit(&l->work);
+out_prompts:
+    prompt_maker_destroy(l->prompts);
+out_arena:
+    arena_deinit(&l->arena);
+    mem_free(l);
+    return NULL;
+}
+
+void local_destroy(struct local *l)
+{
+    if (!l) return;
+    for (size_t i = 0; i < JOB_SLOTS; i++)
+        for (struct job *job = l->slots[i]; job; job = job->next_in_slot) {
+            backend_cancel(l, job->handle);
+            job->count_sink = NULL;
+        }
+    queue_close(&l->work);
+    pthread_join(l->worker, NULL);
+    while (atomic_load(&l->n_jobs) > 0) { /* the engine ends every cancelled request within a step */
+        for (struct queue_item *i = queue_wait(&l->news, 1000), *next; i; i = next) {
+            next = i->next;
+            struct news *n = (struct news *)(void *)i;
+            if (n->kind != NEWS_TOKENISED && n->kind != NEWS_TEXT) job_free(n->job);
+            mem_free(n);
+        }
+    }
+    queue_deinit(&l->work);
+    queue_deinit(&l->news);
+    prompt_maker_destroy(l->prompts);
+    arena_deinit(&l->arena);
+    mem_free(l);
+}
+
+struct backend *local_backend(struct local *l)
+{
+    return &l->backend;
+}
+
+bool local_render(const struct local *l, struct buf *out, const struct chat_request *req, struct err *e)
+{
+    return prompt_render(l->prompts, out, NULL, req, e);
+}

@@ -1,0 +1,158 @@
+"""Start, stop, memory, keys and the errors that a user meets before the first answer."""
+import http.client
+import json
+import os
+import signal
+import socket
+import subprocess
+import threading
+import time
+
+import pytest
+
+from conftest import PROGRAM, SLOW, Server
+
+
+def post(port, body, headers=None, path="/v1/messages"):
+    c = http.client.HTTPConnection("127.0.0.1", port, timeout=60 * SLOW)
+    c.request("POST", path, body if isinstance(body, (bytes, str)) else json.dumps(body),
+              {"content-type": "application/json", **(headers or {})})
+    return c, c.getresponse()
+
+
+def ask(max_tokens=8, stream=False, text="Say hello."):
+    return {"model": "m", "max_tokens": max_tokens, "stream": stream, "messages": [{"role": "user", "content": text}]}
+
+
+@pytest.mark.skipif(SLOW != 1, reason="sanitizer builds use more memory")
+def test_memory_after_start(model_path):
+    s = Server(model_path, "-c", "8192")
+    try:
+        assert s.rss_mb() <= 160, f"{s.rss_mb():.0f} MB"
+    finally:
+        assert s.stop() == 0
+
+
+def test_interrupt_while_idle_exits_0(model_path):
+    assert Server(model_path).stop(signal.SIGINT) == 0
+    assert Server(model_path).stop(signal.SIGTERM) == 0
+
+
+def test_interrupt_lets_a_short_answer_finish(model_path):
+    s = Server(model_path)
+    c, r = post(s.port, ask(max_tokens=60, stream=True, text="Count to twenty."))
+    first = r.readline()
+    s.process.send_signal(signal.SIGINT)
+    rest = r.read().decode()
+    assert first and "event: message_stop" in rest
+    assert s.stop() == 0
+
+
+def test_interrupt_ends_a_long_answer_with_a_legal_error(model_path):
+    s = Server(model_path)
+    long = ask(max_tokens=100000, stream=True, text="Write an endless story.")
+    long["stop_sequences"] = []
+    connections = []
+    for _ in range(4):
+        c, r = post(s.port, dict(long, temperature=3.0, top_k=0, top_p=1, min_p=0))
+        r.readline()
+        connections.append((c, r))
+    started = time.monotonic()
+    s.process.send_signal(signal.SIGINT)
+    for c, r in connections:
+        text = r.read().decode(errors="replace")
+        assert "event: message_stop" in text or "event: error" in text
+    assert s.stop() == 0
+    assert time.monotonic() - started < 8 * SLOW
+
+
+def test_port_in_use(model_path):
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        r = subprocess.run([PROGRAM, "serve", "-m", model_path, "--port", str(port), "-q"], capture_output=True, text=True,
+                           timeout=60)
+    assert r.returncode == 1
+    assert str(port) in r.stderr and len(r.stderr.strip().splitlines()) == 1, r.stderr
+
+
+@pytest.mark.parametrize("content,word", [(None, "No such file"), (b"", "GGUF"), (b"GGUF" + b"\xff" * 100, ""),
+                                          (b"hello world, this is no model", "GGUF")])
+def test_unreadable_model(tmp_path, content, word):
+    path = tmp_path / "x.gguf"
+    if content is not None:
+        path.write_bytes(content)
+    r = subprocess.run([PROGRAM, "serve", "-m", str(path), "-q"], capture_output=True, text=True, timeout=60)
+    assert r.returncode == 1
+    assert word in r.stderr and len(r.stderr.strip().splitlines()) == 1, r.stderr
+
+
+def test_keys(model_path, tmp_path):
+    keys = tmp_path / "keys"
+    keys.write_text("# comment\nfile-key\n\n")
+    s = Server(model_path, "--api-key", "one", "--api-key", "two", "--api-key-file", str(keys))
+    try:
+        for headers, status in [({}, 401), ({"x-api-key": "wrong"}, 401), ({"x-api-key": "one"}, 200),
+                                ({"authorization": "Bearer two"}, 200), ({"authorization": "Bearer on"}, 401),
+                                ({"x-api-key": "file-key"}, 200),
+                                ({"x-api-key": "wrong", "authorization": "Bearer two"}, 200)]:
+            c, r = post(s.port, ask(1), headers)
+            body = json.loads(r.read())
+            assert r.status == status, (headers, body)
+            if status == 401:
+                assert body["error"]["type"] == "authentication_error"
+    finally:
+        assert s.stop() == 0
+
+
+def test_parallel_load_with_leaving_clients(model_path):
+    s = Server(model_path, "-c", "2048", "--parallel", "4")
+    failures = []
+
+    def one(i):
+        try:
+            c, r = post(s.port, ask(max_tokens=30, stream=i % 2 == 0, text=f"Tell me about the number {i}. " * (1 + i % 5)))
+            if i % 3 == 0:
+                r.read(20)
+                c.sock.close()  # leaves in mid-answer
+                return
+            body = r.read().decode()
+            if r.status != 200 or ("message_stop" not in body if i % 2 == 0 else '"end_turn"' not in body and
+                                   '"max_tokens"' not in body):
+                failures.append((i, r.status, body[-300:]))
+        except Exception as why:  # noqa: BLE001 - any failure of a client is the finding
+            failures.append((i, repr(why)))
+
+    threads = [threading.Thread(target=one, args=(i,)) for i in range(36)]
+    for t in threads:
+        t.start()
+    for t in threads:
+        t.join(120 * SLOW)
+    assert not failures, failures[:3]
+    c, r = post(s.port, ask(4))
+    assert r.status == 200
+    r.read()
+    assert s.stop() == 0, s.output()[-3000:]
+
+
+def test_second_start_is_quick(model_path):
+    times = []
+    for _ in range(3):
+        s = Server(model_path)
+        times.append(s.ready_s)
+        assert s.stop() == 0
+    assert min(times) < 2 * SLOW, times
+
+
+def test_quiet_server_has_an_idle_cpu(model_path):
+    s = Server(model_path)
+    try:
+        time.sleep(0.5)
+        before = os.times()
+        ticks = open(f"/proc/{s.process.pid}/stat", encoding="ascii").read().split()[13:15]
+        time.sleep(1.0)
+        later = open(f"/proc/{s.process.pid}/stat", encoding="ascii").read().split()[13:15]
+        assert sum(map(int, later)) - sum(map(int, ticks)) <= 2 * SLOW, (before, ticks, later)
+    finally:
+        assert s.stop() == 0
