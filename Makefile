@@ -35,8 +35,10 @@ CFLAGS_ALL += $(OPT_$(MODE)) $(shell pkg-config --cflags $(PKGS) 2>/dev/null) $(
 no_asserts = $(if $(filter src/kernels/%,$(1)),-DNDEBUG)
 
 # The file's suffix selects its instruction set; nothing else may use it (tools/check-isa).
-ISA_avx2 := -O3 -mavx2 -mfma -mf16c
-ISA_avx512 := -O3 -mavx2 -mfma -mf16c -mavx512f -mavx512bw -mavx512dq -mavx512vl -mavx512vnni
+# -O3 only where speed matters: a sanitizer on top of it compiles for minutes.
+ISA_OPT := $(if $(filter release,$(MODE)),-O3)
+ISA_avx2 := $(ISA_OPT) -mavx2 -mfma -mf16c
+ISA_avx512 := $(ISA_OPT) -mavx2 -mfma -mf16c -mavx512f -mavx512bw -mavx512dq -mavx512vl -mavx512vnni
 ISA_amx := $(ISA_avx512) -mamx-tile -mamx-int8
 isa = $(ISA_$(lastword $(subst _, ,$(basename $(notdir $(1))))))
 

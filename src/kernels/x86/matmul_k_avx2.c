@@ -175,7 +175,6 @@ AVX2_INLINE void unpack(enum quant_type type, void *unpacked, const uint8_t *pan
                 const uint8_t *w = unit + head_bytes(type) + b * block_bytes(type);
                 UNROLL
                 for (int j = 0; j < 8; j++) out->block[b].w[j][half] = weights(type, w, j);
-                UNROLL
                 for (int run = 0; run < 8 / run_length(type); run++)
                     out->block[b].scale[run][half] = load_scale(type, unit, b, run);
             }
