@@ -79,6 +79,8 @@ $(foreach u,$(UNITS),$(eval $(call unit_rule,$(u))))
 unit: $(UNIT_BINS) ## unit tests of all components (unit-NAME for one)
 	@fail=0; for t in $(UNIT_BINS); do $(WRAP) $$t || fail=1; done; exit $$fail
 
+unit-build: $(UNIT_BINS)
+
 unit-%: $(BUILD)/tests/unit-%
 	$(WRAP) $<
 
@@ -102,6 +104,11 @@ fuzz-%: build/fuzz/fuzz_%
 	$< -max_total_time=$(FUZZ_S) -rss_limit_mb=2048 -timeout=10 -artifact_prefix=build/fuzz/ $(FUZZ_ARGS) \
 	    $(addprefix -dict=,$(wildcard tests/fuzz/$*.dict)) \
 	    build/fuzz/corpus-$* tests/fuzz/corpus/$*
+
+fuzz-replay: $(FUZZERS:%=build/fuzz/fuzz_%) ## the corpora of all fuzzers, once
+	@for f in $(FUZZERS); do echo "fuzz_$$f: $$(ls tests/fuzz/corpus/$$f | wc -l) inputs"; \
+	    build/fuzz/fuzz_$$f -runs=0 -timeout=10 -rss_limit_mb=2048 tests/fuzz/corpus/$$f >build/fuzz/replay.log 2>&1 || \
+	    { tail -40 build/fuzz/replay.log; exit 1; }; done
 
 fuzz: $(FUZZERS:%=fuzz-%) ## every fuzzer for FUZZ_S seconds (fuzz-NAME for one)
 
@@ -153,6 +160,17 @@ test-python: $(VENV)/done $(VENV)-old/done $(PROGRAM) $(TOOL_BINS)
 	$(VENV)-old/bin/python -m pytest -q -p no:cacheprovider tests/e2e/test_sdk.py
 	$(VENV)/bin/python -m pytest -q -p no:cacheprovider tests/compare tests/e2e
 
+# The server under a parallel load with leaving clients, and the parts with threads, under the sanitizers.
+sanitized: $(VENV)/done ## server and threaded parts under AddressSanitizer and ThreadSanitizer
+	@tools/fetch-model default >/dev/null
+	@$(MAKE) --no-print-directory -j$$(nproc) MODE=tsan all build/tsan/tests/unit-engine build/tsan/tests/unit-server \
+	    build/tsan/tests/unit-http build/tsan/tests/unit-base
+	@$(MAKE) --no-print-directory -j$$(nproc) MODE=asan all
+	CK_TIMEOUT_MULTIPLIER=5 $(MAKE) --no-print-directory MODE=tsan unit-base unit-http unit-server unit-engine
+	PARLEY=build/asan/parley PARLEY_SLOW=8 $(VENV)/bin/python -m pytest -q -p no:cacheprovider tests/e2e/test_lifecycle.py tests/e2e/test_wire.py
+	PARLEY=build/tsan/parley PARLEY_SLOW=20 TSAN_OPTIONS=halt_on_error=1:exitcode=66 $(VENV)/bin/python -m pytest -q \
+	    -p no:cacheprovider tests/e2e/test_lifecycle.py -k 'parallel or interrupt'
+
 # All data sets of a folder laid out as ../shared/data; without that folder the project's own small sample.
 $(BUILD)/tests/oracle: $(wildcard tests/oracle/*.c tests/oracle/*.h) $(LIB)
 	@mkdir -p $(@D)
@@ -195,6 +213,6 @@ clean: ## remove build/
 
 FORCE:
 .PHONY: all unit tools kernels fuzz run test test-build test-python oracle oracle-if-there models peers compare bench check \
-    install help clean FORCE
+    install help clean unit-build fuzz-replay sanitized FORCE
 .SECONDARY:
 -include $(OBJS:.o=.d) $(BUILD)/obj/main.d
