@@ -272,8 +272,8 @@ static void run_ffn(const struct model *m, const struct step *s, const struct ff
 static void run_output(const struct model *m, const struct step *s)
 {
     const size_t n_vocab = (size_t)m->hp.n_vocab;
-    compute_norm_matmul_fine(m->c, s->logits, n_vocab, m->output, m->scratch.hidden, (size_t)m->hp.n_embd, m->output_norm,
-                             m->hp.norm_eps, s->n_rows);
+    compute_norm_matmul_fine(m->c, s->logits, n_vocab, m->output, m->scratch.hidden, (size_t)m->hp.n_embd,
+                             m->output_norm, m->hp.norm_eps, s->n_rows);
     for (int i = 0; i < s->n_rows; i++) {
         float *row = s->logits + (size_t)i * n_vocab;
         if (m->output_bias) m->k->add(row, m->output_bias, m->hp.n_vocab);

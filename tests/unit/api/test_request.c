@@ -78,16 +78,13 @@ END_TEST
 
 START_TEST(messages_of_one_role_are_merged_and_system_stays_in_place)
 {
-    struct chat_request
-        *
-            r =
-                take(
-                    BODY(USER("\"a\"") "," USER("[{\"type\":\"text\",\"text\":\"b\"},{\"type\":\"text\",\"text\":\"\"}"
-                                                "]") "," SYSTEM("\"s\"") "," ASSISTANT("[{\"type\":\"thinking\","
-                                                                                       "\"thinking\":\"t\","
-                                                                                       "\"signature\":\"\"}]") "," USER(
-                             "\"c\"") "," ASSISTANT("\"\"") "," USER("\"d\"") "," ASSISTANT("\"pre\""),
-                         ""));
+    struct chat_request *r = take(BODY(
+        USER("\"a\"") "," USER(
+            "[{\"type\":\"text\",\"text\":\"b\"},{\"type\":\"text\",\"text\":\"\"}"
+            "]") "," SYSTEM("\"s\"") "," ASSISTANT("[{\"type\":\"thinking\","
+                                                   "\"thinking\":\"t\","
+                                                   "\"signature\":\"\"}]") "," USER("\"c\"") "," ASSISTANT("\"\"") "," USER("\"d\"") "," ASSISTANT("\"pre\""),
+        ""));
     ck_assert_uint_eq(r->n_messages, 4);
     ck_assert_uint_eq(r->messages[0].n_blocks, 2);
     ck_assert(str_eq(r->messages[0].blocks[1].text, STR("b")));
