@@ -189,7 +189,9 @@ models: ## fetch the real models that the comparisons use (1.5 GB)
 peers: ## build llama.cpp outside the repository (20 minutes)
 	tools/build-peers
 
+PEER_SERVER := $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/parley/peers/llama.cpp-b11434/build-native/bin/llama-server
 compare: all tools $(VENV)/done ## distributions and greedy answers against llama.cpp (NAMES=...)
+	PARLEY_LLAMA_SERVER=$(PEER_SERVER) $(VENV)/bin/python -m pytest -q -p no:cacheprovider tests/compare/test_reference.py
 	$(VENV)/bin/python tools/compare $(NAMES)
 
 bench: all ## speed against llama.cpp, alternating pairs (NAMES=...)
