@@ -3,6 +3,7 @@
 #include <string.h>
 
 #include "base/log.h"
+#include "base/memory.h"
 #include "base/rng.h"
 #include "toy.h"
 #include "unit.h"
