@@ -33,7 +33,7 @@ SAN_cov := --coverage
 CFLAGS_ALL += $(OPT_$(MODE)) $(shell pkg-config --cflags $(PKGS) 2>/dev/null) $(CFLAGS)
 
 # Asserts state contracts between our own functions and stay on everywhere but in the inner loops.
-no_asserts = $(if $(filter src/kernels/%,$(1)),-DNDEBUG)
+kernel_flags = $(if $(filter src/kernels/%,$(1)),-DNDEBUG $(if $(filter release,$(MODE)),-O3))
 
 # The file's suffix selects its instruction set; nothing else may use it (tools/check-isa).
 # -O3 only where speed matters: a sanitizer on top of it compiles for minutes.
@@ -60,7 +60,7 @@ $(BUILD)/flags: FORCE
 $(BUILD)/obj/%.o: src/%.c $(BUILD)/flags
 	@mkdir -p $(@D)
 	@echo "  CC   $<"
-	$(Q)$(CC) $(CPPFLAGS_ALL) $(CFLAGS_ALL) $(call isa,$<) $(call no_asserts,$<) -MMD -MP -c -o $@ $<
+	$(Q)$(CC) $(CPPFLAGS_ALL) $(CFLAGS_ALL) $(call isa,$<) $(call kernel_flags,$<) -MMD -MP -c -o $@ $<
 
 $(LIB): $(OBJS)
 	@rm -f $@
