@@ -9,8 +9,8 @@
 #include "base/log.h"
 #include "server/server_internal.h"
 
-/* What the backends can do so far: text. */
-static const struct anthropic_support support = {.thinking = false, .tools = false, .output_schema = false};
+/* What the backends can do so far. */
+static const struct anthropic_support support = {.thinking = true, .tools = true, .output_schema = false};
 
 static void cancel(struct call *c)
 {
