@@ -171,6 +171,9 @@ models: ## fetch the real models that the comparisons use (1.5 GB)
 peers: ## build llama.cpp outside the repository (20 minutes)
 	tools/build-peers
 
+test-clients: $(PROGRAM) $(VENV)/done ## the real clients, fetched once, against the program (Claude Code)
+	$(VENV)/bin/python -m pytest -q -p no:cacheprovider tests/clients
+
 compare: all tools $(VENV)/done ## distributions and greedy answers against llama.cpp (NAMES=...)
 	$(VENV)/bin/python tools/compare $(NAMES)
 
@@ -194,7 +197,7 @@ clean: ## remove build/
 	rm -rf build
 
 FORCE:
-.PHONY: all unit tools kernels fuzz run test test-build test-python oracle oracle-if-there models peers compare bench check \
-    install help clean FORCE
+.PHONY: all unit tools kernels fuzz run test test-build test-python test-clients oracle oracle-if-there models peers compare \
+    bench check install help clean FORCE
 .SECONDARY:
 -include $(OBJS:.o=.d) $(BUILD)/obj/main.d

@@ -150,8 +150,10 @@ static enum read_result take_text(struct decoder *d, struct chat_block *out, str
     return READ_FAILED;
 }
 
-static enum read_result refuse_document(struct decoder *d)
+static enum read_result refuse_document(struct decoder *d, size_t path_len)
 {
+    path_pop(d, path_len);
+    path_push(d, "type");
     decode_fail(d, "\"document\" blocks are supported with plain text only: the model has no document input "
                    "(capability_rejected: document_block)");
     return READ_FAILED;
@@ -180,7 +182,7 @@ static enum read_result read_document(struct decoder *d, struct chat_block *out,
         path_push(d, "content");
         if (content && !read_list(d, &list, content, IN_DOCUMENT)) return READ_FAILED;
     } else {
-        return refuse_document(d);
+        return refuse_document(d, at);
     }
     path_pop(d, at);
     buf_init(&text, DOCUMENT_MAX_BYTES);

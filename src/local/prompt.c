@@ -65,7 +65,7 @@ static void find_shapes(struct prompt_maker *p)
     p->shapes[3].tools = p->shapes[3].calls = p->shapes[3].results = false;
     buf_init(&rules, 4096);
     shape_describe(&p->shapes[0], &rules);
-    log_info("chat template: dialect %s; conversations are put to it %.*s", dialect_name(p->dialect),
+    log_info("chat template: dialect %s; what is put right for it: %.*s", dialect_name(p->dialect),
              STR_ARG(buf_str(&rules)));
     buf_deinit(&rules);
 }

@@ -181,5 +181,5 @@ void shape_describe(const struct shape *s, struct buf *out)
     size_t from = out->len;
     for (size_t i = 0; i < sizeof rules / sizeof *rules; i++)
         if (rules[i].holds) buf_printf(out, "%s%s", out->len > from ? ", " : "", rules[i].what);
-    if (out->len == from) buf_append(out, STR("as it is"));
+    if (out->len == from) buf_append(out, STR("nothing"));
 }
