@@ -9,7 +9,7 @@
 #include "base/buf.h"
 #include "oracle.h"
 
-#define MAX_SHOWN 10
+#define MAX_SHOWN 300
 
 static const struct {
     const char *folder;
@@ -18,6 +18,7 @@ static const struct {
     {"chat-templates", oracle_templates},
     {"jinja-cases", oracle_jinja_cases},
     {"tokenizers", oracle_tokenizers},
+    {"tool-dialects", oracle_dialects},
 };
 
 void oracle_fail(struct oracle_count *count, const char *id, const char *what)
