@@ -104,12 +104,21 @@ static bool json_call(const struct dialect *d, struct buf *out, struct str name,
     return !out->failed;
 }
 
+/* <function=NAME>{arguments}</function> */
+static bool function_call(const struct dialect *d, struct buf *out, struct str name, const json_t *input)
+{
+    buf_printf(out, "%s%.*s>", d->fn_open[0], STR_ARG(name));
+    json_text(out, input);
+    return buf_append(out, str_from(d->fn_close[0]));
+}
+
 static bool write_call(const struct dialect *d, struct buf *out, struct str name, const json_t *input)
 {
     json_t *none = json_object();
     if (!json_is_object(input)) input = none;
     bool ok;
-    if (d->par_open[0] && d->fn_open[0] && d->syntax == CALL_JSON) ok = tagged_call(d, out, name, input);
+    if (d->fn_open[0] && !d->par_open[0]) ok = function_call(d, out, name, input);
+    else if (d->par_open[0] && d->fn_open[0] && d->syntax == CALL_JSON) ok = tagged_call(d, out, name, input);
     else if (d->syntax == CALL_KEYED) ok = keyed_call(d, out, name, input);
     else if (d->syntax == CALL_NAMED) ok = named_call(d, out, name, input);
     else if (d->syntax == CALL_PYTHON) ok = python_call(d, out, name, input);

@@ -326,6 +326,11 @@ START_TEST(detection)
 }
 END_TEST
 
+static uint32_t below(struct rng *r, uint32_t n)
+{
+    return (uint32_t)(rng_next(r) >> 33) % n;
+}
+
 /* Pieces of markup in random order: blocks stay well-formed, and any cutting gives the same. */
 START_TEST(random_markup)
 {
@@ -336,7 +341,7 @@ START_TEST(random_markup)
     for (int round = 0; round < 3000; round++) {
         size_t n_rows = 0;
         while (dialect_at(n_rows)) n_rows++;
-        const struct dialect *d = dialect_at(rng_below(&rng, (uint32_t)n_rows));
+        const struct dialect *d = dialect_at(below(&rng, (uint32_t)n_rows));
         const char *const *sets[] = {d->think_start, d->think_end, d->section_start, d->section_end, d->call_start, d->call_end,
                                      d->fn_open,     d->fn_close,  d->par_open,      d->par_close,   d->name_split, d->drop};
         static const char *const bits[] = {"read",  "now", "{\"path\": \"a\"}", "{\"name\": \"read\", \"arguments\": {\"path\": \"b\"}}", "\n",
@@ -346,14 +351,14 @@ START_TEST(random_markup)
         struct buf raw;
         buf_init(&raw, 1 << 16);
         buf_append(&raw, STR(""));
-        for (uint32_t i = rng_below(&rng, 14); i > 0; i--) {
-            uint32_t k = rng_below(&rng, 24);
-            const char *bit = k < 12 && sets[k][0] ? sets[k][0] : bits[rng_below(&rng, sizeof bits / sizeof *bits)];
+        for (uint32_t i = below(&rng, 14); i > 0; i--) {
+            uint32_t k = below(&rng, 24);
+            const char *bit = k < 12 && sets[k][0] ? sets[k][0] : bits[below(&rng, sizeof bits / sizeof *bits)];
             buf_append(&raw, str_from(bit));
         }
-        struct dialect_options o = {.tools = tools, .n_tools = N_TOOLS, .keep_thinking = true, .in_thinking = rng_below(&rng, 4) == 0};
+        struct dialect_options o = {.tools = tools, .n_tools = N_TOOLS, .keep_thinking = true, .in_thinking = below(&rng, 4) == 0};
         struct seen whole, cut;
-        bool limit = rng_below(&rng, 2);
+        bool limit = below(&rng, 2);
         run_cut(&whole, d->name, &o, buf_str(&raw), raw.len ? raw.len : 1, limit);
         for (size_t piece = 1; piece < 8; piece += 2) {
             run_cut(&cut, d->name, &o, buf_str(&raw), piece, limit);
