@@ -4,6 +4,10 @@
 
 #include "dialect/dialect_internal.h"
 
+/* Text that looks like calls and fails late is read twice; after so many of these no call is tried any more. */
+#define LATE_FAILURE 4096
+#define MAX_LATE_FAILURES 16
+
 static bool is_space(char c)
 {
     return c == ' ' || c == '\t' || c == '\n' || c == '\r';
@@ -111,6 +115,7 @@ void call_fail(struct dialect_parser *p)
         call_close(p);
         p->state = IN_TEXT;
     } else {
+        if (p->pos - c->keep > LATE_FAILURE && ++p->n_late_failures > MAX_LATE_FAILURES) p->calls_off = true;
         enum chat_block_kind kind = c->origin == IN_THINKING ? CHAT_THINKING : CHAT_TEXT;
         p->pos = c->keep;
         parser_emit(p, kind, str_slice(buf_str(&p->in), p->pos, p->pos + c->retry));
@@ -121,7 +126,7 @@ void call_fail(struct dialect_parser *p)
     call_reset(c);
 }
 
-static void release_held(struct dialect_parser *p)
+void call_release(struct dialect_parser *p)
 {
     struct call *c = &p->call;
     struct str lines = buf_str(&p->held_calls);
@@ -148,7 +153,8 @@ void call_finish(struct dialect_parser *p, bool cut)
 {
     struct call *c = &p->call;
     if (p->state == IN_BARE_TAIL) {
-        release_held(p);
+        if (c->retry) call_fail(p); /* an object in the midst of text, and no mark behind it */
+        else call_release(p);
         return;
     }
     bool args = c->state == CALL_ARGS || (c->state == CALL_OBJECT && c->has_args && !c->args_text);
@@ -156,7 +162,8 @@ void call_finish(struct dialect_parser *p, bool cut)
         call_end(p);
     } else if (c->opened) {
         bool tags = c->state >= CALL_TAGS && c->state <= CALL_PAR_VALUE;
-        bool whole = args ? value_close(&c->value) : tags || c->state == CALL_PY_AFTER || c->state == CALL_PY_KEY;
+        bool whole = tags || c->state == CALL_PY_AFTER || c->state == CALL_PY_KEY || c->args_done;
+        if (args && !c->args_done) whole = value_close(&c->value);
         if (!args) call_tags_close(p, true);
         if (whole && !cut) {
             call_end(p);
@@ -168,6 +175,9 @@ void call_finish(struct dialect_parser *p, bool cut)
         }
     } else if (!cut && c->state == CALL_TAGS && c->name.len) {
         call_end(p);
+    } else if (cut && c->name.len && !c->bare) { /* what was meant is known: a call that is not whole */
+        call_open(p);
+        call_finish(p, true);
     } else {
         call_fail(p);
     }
@@ -196,8 +206,8 @@ bool call_name_set(struct dialect_parser *p, struct str name)
         if (c->need_known || !name.len || name.len > 128) return false;
         for (size_t i = 0; i < name.len; i++) {
             char ch = name.ptr[i];
-            bool plain = (ch >= 'a' && ch <= 'z') || (ch >= 'A' && ch <= 'Z') || (ch >= '0' && ch <= '9') || ch == '_' ||
-                         ch == '-' || ch == '.' || ch == ':' || ch == '/';
+            bool plain = (ch >= 'a' && ch <= 'z') || (ch >= 'A' && ch <= 'Z') || (ch >= '0' && ch <= '9') ||
+                         ch == '_' || ch == '-' || ch == '.' || ch == ':' || ch == '/';
             if (!plain) return false;
         }
     }
@@ -276,7 +286,7 @@ static bool begin_step(struct dialect_parser *p, bool final)
     while (p->pos < p->in.len && is_space(p->in.ptr[p->pos])) p->pos++;
     struct str s = parser_rest(p);
     if (!s.len) return false;
-    if (!c->bare && markers_scan(&p->text_marks, &at, &m, s, final) && !at) {
+    if (!c->bare && markers_scan(&p->text_marks, &at, &m, s, final) && !at && m->kind != MARK_BARE) {
         if (m->kind == MARK_FUNCTION) {
             c->state = CALL_FUNCTION;
             c->need_known = false;

@@ -39,7 +39,8 @@ void call_object_begin(struct dialect_parser *p)
 static enum object_key key_of(const struct dialect_parser *p, struct str key)
 {
     static const char *const names[] = {"name", "tool_name", "function_name", "tool", NULL};
-    static const char *const args[] = {"arguments", "parameters", "args", "params", "input", "tool_input", "kwargs", NULL};
+    static const char *const args[] = {"arguments", "parameters", "args",   "params",
+                                       "input",     "tool_input", "kwargs", NULL};
     static const char *const ids[] = {"id", "tool_call_id", "call_id", NULL}, *const meta[] = {"type", "index", NULL};
     if (one_of(key, names)) return KEY_NAME;
     if (one_of(key, args)) return KEY_ARGS;
@@ -97,9 +98,7 @@ static bool member_over(struct dialect_parser *p)
     case KEY_NAME:
     case KEY_FUNCTION: return string_text(&c->par, &c->scratch) && call_name_set(p, buf_str(&c->par));
     case KEY_ID: string_text(&c->id, &c->scratch); return true;
-    case KEY_ARGS:
-        c->args_done = true;
-        return !c->args_text || args_from_text(c);
+    case KEY_ARGS: c->args_done = true; return !c->args_text || args_from_text(c);
     case KEY_OTHER: return buf_append(&c->other, buf_str(&c->scratch));
     case KEY_META: break;
     }
@@ -223,7 +222,8 @@ bool call_object_step(struct dialect_parser *p)
 static bool python_name(struct dialect_parser *p, bool final)
 {
     struct call *c = &p->call;
-    while (p->pos < p->in.len && (is_space(p->in.ptr[p->pos]) || p->in.ptr[p->pos] == ',' || p->in.ptr[p->pos] == ';')) {
+    while (p->pos < p->in.len &&
+           (is_space(p->in.ptr[p->pos]) || p->in.ptr[p->pos] == ',' || p->in.ptr[p->pos] == ';')) {
         p->pos++;
         if (!c->retry) c->keep = p->pos;
     }

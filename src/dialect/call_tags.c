@@ -75,6 +75,12 @@ static bool tags_step(struct dialect_parser *p, bool final)
         return true;
     }
     bool maybe = open < 0;
+    int dropped = words_match(d->drop, &len, s, final);
+    if (dropped > 0) {
+        p->pos += len;
+        return true;
+    }
+    if (dropped < 0) maybe = true;
     for (size_t i = 0; i < sizeof ends / sizeof *ends; i++) {
         int end = words_match(ends[i], &len, s, final);
         if (end < 0) maybe = true;
@@ -174,6 +180,19 @@ static void par_over(struct call *c)
     typed_write(&c->args, buf_str(&c->par), types);
 }
 
+/* The value ends with the answer: what is left of end tags behind it is none of it. */
+static size_t without_ends(const struct dialect_parser *p, struct str s)
+{
+    const struct dialect *d = p->d;
+    const char *const ends[] = {d->call_end[0], d->section_end[0], d->fn_close[0]};
+    for (size_t i = 0; i < sizeof ends / sizeof *ends; i++) {
+        struct str cut = str_trim(s), end = str_from(ends[i]);
+        if (end.len && str_ends(cut, end)) s.len = (size_t)(cut.ptr - s.ptr) + cut.len - end.len;
+    }
+    if (p->call.newline_cut && str_ends(s, STR("\n"))) s.len--;
+    return s.len;
+}
+
 static bool par_value_step(struct dialect_parser *p, bool final)
 {
     struct call *c = &p->call;
@@ -184,7 +203,7 @@ static bool par_value_step(struct dialect_parser *p, bool final)
     size_t text = at;
     if (c->newline_cut && text && s.ptr[text - 1] == '\n') text--; /* belongs to the end tag, if that follows */
     if (c->newline_cut && found && text < at && text && s.ptr[text - 1] == '\r') text--;
-    if (!found && final) text = at;
+    if (!found && final) text = without_ends(p, s);
     par_text(c, str_slice(s, 0, text));
     if (!found) {
         p->pos += text;
@@ -203,7 +222,7 @@ void call_tags_close(struct dialect_parser *p, bool final)
     struct call *c = &p->call;
     bool tags = c->state >= CALL_FUNCTION && c->state <= CALL_PAR_VALUE;
     bool python = c->state >= CALL_PY_NAME;
-    (void)final;
+    (void) final;
     if (python && c->par_begun) value_close(&c->value);
     if (tags) par_over(c);
     if ((tags && c->n_args) || (python && c->state != CALL_PY_NAME)) buf_append_char(&c->args, '}');

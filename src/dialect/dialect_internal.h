@@ -12,16 +12,18 @@
 #define MAX_HEAD 320 /* bytes before a call's arguments: name, id, separators */
 
 enum call_syntax { /* how a call reads that is neither a JSON object nor in tags */
-    CALL_JSON,
-    CALL_NAMED, /* name and separators, then an object */
-    CALL_KEYED, /* name, then pairs of key and value tags */
-    CALL_PYTHON /* name(key=value, ...) */
+                   CALL_JSON,
+                   CALL_NAMED, /* name and separators, then an object */
+                   CALL_KEYED, /* name, then pairs of key and value tags */
+                   CALL_PYTHON /* name(key=value, ...) */
 };
 enum header_syntax { HEADER_NONE, HEADER_HARMONY, HEADER_RECIPIENT, HEADER_NAME_LINE };
 
 struct dialect {
     const char *name;
-    const char *detect[ROW_WORDS];      /* all of them stand in the template */
+    const char *detect[ROW_WORDS]; /* all of them stand in the template */
+    const char *also[ROW_WORDS];   /* or one of these */
+    const char *forced;            /* what a call begins with, up to its name; NULL = the prompt cannot force one */
     const char *think_start[ROW_WORDS]; /* the first is what the model is expected to write */
     const char *think_end[ROW_WORDS];
     const char *section_start[ROW_WORDS], *section_end[ROW_WORDS]; /* around all calls of an answer */
@@ -32,7 +34,7 @@ struct dialect {
     const char *par_head_end;        /* what ends the key: ">", "</arg_key>" */
     const char *val_open;            /* between key and value, may be missing in the text; NULL = nothing */
     const char *par_close[ROW_WORDS];
-    const char *par_stop[ROW_WORDS]; /* also end a value whose end tag is missing; not taken */
+    const char *par_stop[ROW_WORDS];   /* also end a value whose end tag is missing; not taken */
     const char *name_split[ROW_WORDS]; /* CALL_NAMED: between type, name, id and arguments */
     const char *name_strip[ROW_WORDS]; /* prefixes of the name */
     const char *id_mark;               /* the part behind this one of name_split is the id */
@@ -40,13 +42,13 @@ struct dialect {
     const char *drop[ROW_WORDS];       /* control text without meaning for the reader */
     enum call_syntax syntax;
     enum header_syntax header;
-    bool kind_first;       /* CALL_NAMED: "function" stands before the name */
-    bool id_is_head;       /* CALL_NAMED: the whole head is the id, NAME:INDEX */
-    bool bare_json;        /* a call is a JSON object without markers */
-    bool think_anywhere;   /* reasoning may begin in the middle of text */
+    bool kind_first;        /* CALL_NAMED: "function" stands before the name */
+    bool id_is_head;        /* CALL_NAMED: the whole head is the id, NAME:INDEX */
+    bool bare_json;         /* a call is a JSON object without markers */
+    bool think_anywhere;    /* reasoning may begin in the middle of text */
     bool calls_in_thinking; /* a call marker ends the reasoning */
-    bool control;          /* the markers are control tokens */
-    bool json_key_is_name; /* {"NAME": {arguments}} */
+    bool control;           /* the markers are control tokens */
+    bool json_key_is_name;  /* {"NAME": {arguments}} */
 };
 extern const struct dialect dialect_rows[];
 
@@ -58,6 +60,7 @@ enum marker_kind {
     MARK_FUNCTION,
     MARK_CALL_END, /* of calls and sections, where none is open */
     MARK_DROP,
+    MARK_BARE,  /* a call as an object, without a marker of its own */
     MARK_HEADER /* a message of its own begins or ends */
 };
 struct marker {
@@ -94,7 +97,7 @@ enum object_key { KEY_NAME, KEY_ARGS, KEY_ID, KEY_FUNCTION, KEY_META, KEY_OTHER 
 
 struct call {
     enum call_state state;
-    size_t keep; /* in parser.in: the first byte of the call, until it is opened */
+    size_t keep;  /* in parser.in: the first byte of the call, until it is opened */
     size_t retry; /* bytes of it that become text when it does not parse */
     enum parser_state origin;
     bool opened, bare, in_list, need_known, native;
@@ -108,7 +111,7 @@ struct call {
     /* CALL_OBJECT */
     enum object_state object;
     enum object_key key;
-    size_t depth;     /* of wrapping objects */
+    size_t depth; /* of wrapping objects */
     bool has_args, args_done, args_text, sent;
     struct buf other; /* members that are no part of a call: {"name": ..., "city": ...} */
 };
@@ -123,11 +126,11 @@ struct dialect_parser {
     enum parser_state state;
     struct markers text_marks, think_marks, value_ends, call_tails;
     struct call call;
-    struct buf white;     /* white space that waits for the text behind it */
+    struct buf white;      /* white space that waits for the text behind it */
     struct buf held_calls; /* bare calls that were read whole, as JSON lines, until the answer's end */
     enum chat_block_kind open_kind;
-    bool is_open, has_text, bare_done, think_cut, started, in_header_body, over_budget;
-    size_t n_calls, n_seen, think_bytes, n_fence;
+    bool is_open, has_text, thought, bare_done, think_cut, started, in_header_body, over_budget, calls_off;
+    size_t n_calls, n_seen, think_bytes, n_late_failures;
 };
 
 /* Output */
@@ -143,6 +146,7 @@ void call_open(struct dialect_parser *p);
 void call_flush(struct dialect_parser *p);
 void call_end(struct dialect_parser *p);
 void call_fail(struct dialect_parser *p);
+void call_release(struct dialect_parser *p); /* the calls that were held are calls */
 void call_finish(struct dialect_parser *p, bool cut);
 void call_reset(struct call *c);
 bool call_name_set(struct dialect_parser *p, struct str name); /* looks the tool up; false: not acceptable */

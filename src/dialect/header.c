@@ -2,6 +2,8 @@
  * a line with the recipient's name). A header names where the text behind it goes: reasoning, the reader, or a tool. */
 #include "dialect/dialect_internal.h"
 
+#define MAX_HEADER 512
+
 static struct str word_behind(struct str s, struct str mark)
 {
     struct str word = STR_NONE;
@@ -72,12 +74,14 @@ bool header_step(struct dialect_parser *p, bool final)
     if (p->d->header == HEADER_NAME_LINE) return name_line_step(p, final);
     struct str s = parser_rest(p), message = STR("<|message|>");
     if (!s.len) return false;
-    ptrdiff_t end = str_find(str_slice(s, 0, 2 * MAX_HEAD), message, 0);
+    ptrdiff_t end = str_find(str_slice(s, 0, MAX_HEADER), message, 0);
+    if (is_plain(s, final) || (end < 0 && s.len >= MAX_HEADER)) {
+        p->state = IN_TEXT;
+        return true;
+    }
     if (end < 0) {
-        bool plain = is_plain(s, final) || s.len > 2 * MAX_HEAD;
-        if (plain) p->state = IN_TEXT;
-        else if (final) p->pos = p->in.len; /* half a header says nothing */
-        return plain;
+        if (final) p->pos = p->in.len; /* half a header says nothing */
+        return false;
     }
     struct str header = str_slice(s, 0, (size_t)end);
     size_t len = (size_t)end + message.len;

@@ -23,7 +23,7 @@ struct str parser_rest(const struct dialect_parser *p)
 void parser_event(struct dialect_parser *p, enum chat_event_kind kind, struct str text)
 {
     struct chat_event ev = {.kind = kind, .block = p->open_kind, .text = text};
-    if (p->open_kind == CHAT_TOOL_USE && kind == CHAT_EVENT_BLOCK_OPEN) {
+    if (p->open_kind == CHAT_TOOL_USE && kind != CHAT_EVENT_DELTA) {
         ev.name = buf_str(&p->call.name);
         ev.id = buf_str(&p->call.id);
     }
@@ -130,6 +130,7 @@ static void prepare_markers(struct dialect_parser *p)
     static const char *const header_words[] = {"<|end|>",     "<|return|>", "<|call|>", "<|start|>",
                                                "<|channel|>", "<|eom|>",    "<|eot|>",  NULL};
     static const char *const line_words[] = {">>>", NULL}, *const fence[] = {"```", NULL};
+    static const char *const bare[] = {"[{\"name\":", "{\"name\":", "{\"type\": \"function\",", NULL};
     const struct dialect *d = p->d;
     const char *const *header = d->header == HEADER_NAME_LINE ? line_words : header_words;
     markers_add(&p->text_marks, d->think_start, MARK_THINK_START);
@@ -148,6 +149,8 @@ static void prepare_markers(struct dialect_parser *p)
             markers_add(m, d->fn_open, MARK_FUNCTION);
         }
     }
+    if (p->o.n_tools && !d->header && d->syntax == CALL_JSON && d->call_start[0])
+        markers_add(&p->text_marks, bare, MARK_BARE);
     markers_add(&p->text_marks, d->drop, MARK_DROP);
     markers_add(&p->value_ends, d->par_close, MARK_CALL_END);
     markers_add(&p->value_ends, d->par_stop, MARK_SECTION);
@@ -167,6 +170,7 @@ static void prepare_markers(struct dialect_parser *p)
 
 static void think_begin(struct dialect_parser *p)
 {
+    p->thought = true;
     p->state = IN_THINKING;
     p->think_cut = false;
     p->started = false;
@@ -177,6 +181,12 @@ static void on_marker(struct dialect_parser *p, const struct marker *m)
 {
     enum chat_block_kind kind = p->state == IN_THINKING ? CHAT_THINKING : CHAT_TEXT;
     bool thinking = kind == CHAT_THINKING, blank = !p->has_text && !p->n_seen;
+    bool call = m->kind == MARK_SECTION || m->kind == MARK_CALL || m->kind == MARK_FUNCTION || m->kind == MARK_BARE;
+    if (call && p->calls_off) {
+        parser_emit(p, kind, m->text);
+        p->pos += m->text.len;
+        return;
+    }
     switch (m->kind) {
     case MARK_THINK_START:
         p->pos += m->text.len;
@@ -189,7 +199,7 @@ static void on_marker(struct dialect_parser *p, const struct marker *m)
             if (p->is_open) parser_close_block(p);
             buf_clear(&p->white);
             p->state = IN_TEXT;
-        } else if (!blank && !p->think_cut && !p->d->think_anywhere) {
+        } else if ((!blank || p->thought) && !p->think_cut && !p->d->think_anywhere) {
             parser_emit(p, kind, m->text);
         }
         p->think_cut = false;
@@ -197,6 +207,12 @@ static void on_marker(struct dialect_parser *p, const struct marker *m)
     case MARK_SECTION:
     case MARK_CALL: call_begin(p, m->text.len, CALL_BEGIN); break;
     case MARK_FUNCTION: call_begin(p, m->text.len, CALL_FUNCTION); break;
+    case MARK_BARE:
+        call_begin(p, 0, CALL_BEGIN);
+        p->call.retry = 1;
+        p->call.need_known = true;
+        p->call.bare = !p->d->bare_json;
+        break;
     case MARK_HEADER: p->state = IN_HEADER; break;
     case MARK_CALL_END:
     case MARK_DROP: p->pos += m->text.len; break;
@@ -209,10 +225,10 @@ static int bare_start(const struct dialect_parser *p, size_t *skip, bool final)
     struct str s = parser_rest(p);
     const struct marker *m;
     size_t i = 0, at;
-    if (!p->o.n_tools || p->has_text || p->bare_done || p->n_seen) return 0;
+    if (!p->o.n_tools || p->calls_off || p->has_text || p->bare_done || p->n_seen) return 0;
     while (i < s.len && is_space(s.ptr[i])) i++;
     if (i == s.len) return final ? 0 : -1;
-    if (markers_scan(&p->text_marks, &at, &m, str_slice(s, i, s.len), final) && !at) return 0;
+    if (markers_scan(&p->text_marks, &at, &m, str_slice(s, i, s.len), final) && !at && m->kind != MARK_BARE) return 0;
     if (!at && !m && !final) return -1;
     *skip = i;
     if (s.ptr[i] == '{' || s.ptr[i] == '[') return 1;
@@ -291,10 +307,11 @@ static bool bare_tail_step(struct dialect_parser *p, bool final)
         return true;
     }
     if (c == '{') {
-        size_t keep = p->call.keep;
+        size_t keep = p->call.keep, retry = p->call.retry;
         p->state = IN_CALL;
         call_reset(&p->call);
         p->call.keep = keep;
+        p->call.retry = retry;
         p->call.bare = p->call.need_known = true;
         p->call.origin = IN_TEXT;
         p->call.state = CALL_BEGIN;
@@ -302,6 +319,7 @@ static bool bare_tail_step(struct dialect_parser *p, bool final)
     }
     if (markers_scan(&p->call_tails, &at, &m, s, final) && !at && (m->kind == MARK_CALL_END || m->kind == MARK_DROP)) {
         p->pos += m->text.len;
+        if (m->kind == MARK_CALL_END) call_release(p); /* sure now, wherever it stands */
         return true;
     }
     if (!at && !m && !final) return false;
@@ -350,9 +368,10 @@ struct dialect_parser *dialect_parser_create(const struct dialect *d, const stru
     for (size_t i = 0; i < sizeof parts / sizeof *parts; i++) buf_init(parts[i], budget);
     value_init(&c->value, &c->args, str_from(d->quote));
     prepare_markers(p);
+    p->thought = o->in_thinking;
     p->state = o->in_thinking ? IN_THINKING : d->header ? IN_HEADER : IN_TEXT;
     if (o->opened_call.len) {
-        p->state = IN_TEXT;
+        p->state = d->header ? IN_HEADER : IN_TEXT;
         buf_append(&p->in, o->opened_call);
     }
     return p;

@@ -1,5 +1,6 @@
-/* typed: what a tool's schema says about the raw text of a tagged argument. A string type keeps the text, any other type
- * is tried as JSON (Python's spelling too) and falls back to a string: the client's validation answers the model then. */
+/* typed: what a tool's schema says about the raw text of a tagged argument. A string type keeps the text, any other
+ * type is tried as JSON (Python's spelling too) and falls back to a string: the client's validation answers the model
+ * then. */
 #include <string.h>
 
 #include "dialect/dialect_internal.h"
@@ -11,8 +12,8 @@ static unsigned type_bit(const char *name)
     static const struct {
         const char *name;
         unsigned bit;
-    } names[] = {{"string", TYPE_STRING},   {"number", TYPE_NUMBER}, {"integer", TYPE_NUMBER}, {"boolean", TYPE_BOOLEAN},
-                 {"null", TYPE_NULL},       {"array", TYPE_ARRAY},   {"object", TYPE_OBJECT}};
+    } names[] = {{"string", TYPE_STRING}, {"number", TYPE_NUMBER}, {"integer", TYPE_NUMBER}, {"boolean", TYPE_BOOLEAN},
+                 {"null", TYPE_NULL},     {"array", TYPE_ARRAY},   {"object", TYPE_OBJECT}};
     for (size_t i = 0; i < sizeof names / sizeof *names; i++)
         if (!strcmp(names[i].name, name)) return names[i].bit;
     return 0;
@@ -116,7 +117,7 @@ static bool parse_value(struct buf *out, struct str text)
     size_t i = 0;
     value_init(&v, out, STR_NONE);
     for (; i < text.len && result == VALUE_MORE; i++) result = value_feed(&v, text.ptr[i]);
-    bool word = v.state == VALUE_WORD && !v.depth && i == text.len;
+    bool word = (v.state == VALUE_WORD || v.state == VALUE_CLOSING) && !v.depth && i == text.len;
     bool ok = i == text.len && (result == VALUE_DONE || (result == VALUE_MORE && word && value_close(&v)));
     value_deinit(&v);
     return ok && !out->failed;

@@ -307,6 +307,25 @@ static enum value_result raw_byte(struct value *v, char c)
     return VALUE_MORE;
 }
 
+/* Models forget to escape quotes: one closes the string only where something follows that may stand behind a string. */
+static enum value_result closing_byte(struct value *v, char c)
+{
+    bool top = !v->depth, object = v->depth && v->is_object[v->depth - 1];
+    if (is_space(c) && v->word.len < 64) {
+        buf_append_char(&v->word, c);
+        return VALUE_MORE;
+    }
+    bool ends = v->in_key ? c == ':' : c == ',' || (object ? c == '}' : c == ']') || (top && c && strchr(")}:;", c));
+    if (!ends) {
+        value_escape(text_of(v), v->delim);
+        for (size_t i = 0; i < v->word.len; i++) value_escape(text_of(v), v->word.ptr[i]);
+        v->state = VALUE_STRING;
+        return value_feed(v, c);
+    }
+    enum value_result r = end_string(v);
+    return r == VALUE_MORE ? value_feed(v, c) : VALUE_DONE_BEFORE;
+}
+
 static enum value_result string_byte(struct value *v, char c)
 {
     if (!v->delim) return raw_byte(v, c);
@@ -314,7 +333,11 @@ static enum value_result string_byte(struct value *v, char c)
         v->state = VALUE_ESCAPE;
         return VALUE_MORE;
     }
-    if (c == v->delim) return end_string(v);
+    if (c == v->delim) {
+        buf_clear(&v->word);
+        v->state = VALUE_CLOSING;
+        return VALUE_MORE;
+    }
     if (v->high) buf_append(text_of(v), STR("\\ufffd"));
     v->high = 0;
     value_escape(text_of(v), c);
@@ -376,6 +399,7 @@ enum value_result value_feed(struct value *v, char c)
     case VALUE_START: return start_value(v, c);
     case VALUE_QUOTE_OPEN: return quote_open_byte(v, c);
     case VALUE_STRING: return string_byte(v, c);
+    case VALUE_CLOSING: return closing_byte(v, c);
     case VALUE_ESCAPE: escape_byte(v, c); return VALUE_MORE;
     case VALUE_HEX: return hex_byte(v, c);
     case VALUE_WORD: return word_byte(v, c);
@@ -384,7 +408,7 @@ enum value_result value_feed(struct value *v, char c)
     case VALUE_COLON:
         if (is_space(c)) return VALUE_MORE;
         if (c != ':') return VALUE_ERROR;
-        buf_append_char(&v->key, ':');
+        if (!buf_append_char(&v->key, ':')) return VALUE_ERROR;
         v->state = VALUE_START;
         return VALUE_MORE;
     case VALUE_AFTER: return after_byte(v, c);
@@ -397,6 +421,10 @@ bool value_close(struct value *v)
 {
     bool whole = v->state == VALUE_AFTER || v->state == VALUE_END || v->state == VALUE_KEY;
     bool text = v->state == VALUE_STRING || v->state == VALUE_ESCAPE || v->state == VALUE_HEX;
+    if (v->state == VALUE_CLOSING && !v->in_key) {
+        end_string(v);
+        whole = true;
+    }
     if (v->state == VALUE_WORD) whole = end_word(v);
     else if (text && !v->in_key) buf_append(v->out, v->high ? STR("\\ufffd\"") : STR("\""));
     else if (!v->depth && !whole) buf_append(v->out, STR("null"));

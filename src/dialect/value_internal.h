@@ -22,6 +22,7 @@ enum value_state {
     VALUE_START,
     VALUE_QUOTE_OPEN,
     VALUE_STRING,
+    VALUE_CLOSING, /* behind what may be the closing quote */
     VALUE_ESCAPE,
     VALUE_HEX,
     VALUE_WORD,
@@ -36,13 +37,13 @@ struct value {
     struct buf *out;
     struct str quote; /* a raw quote besides " and ', e.g. <|"|>; empty = none. With it bare words are strings */
     struct buf key;   /* comma, key and colon that wait for their value */
-    struct buf word;
+    struct buf word;  /* a bare word; white space behind a quote */
     enum value_state state;
     size_t depth;
     uint8_t is_object[VALUE_MAX_DEPTH], has_item[VALUE_MAX_DEPTH];
     bool in_key, lax_words;
-    char delim;       /* " or '; 0 = the raw quote */
-    size_t n_matched; /* of the raw quote */
+    char delim;                          /* " or '; 0 = the raw quote */
+    size_t n_matched;                    /* of the raw quote */
     unsigned hex, n_hex, hex_left, high; /* \u escapes; high: a surrogate that waits for its second half */
 };
 
