@@ -254,13 +254,23 @@ static bool ends_in_thinking(const struct prompt_maker *p, const struct prompt *
     return p->traits.think_start.len && str_ends(str_trim(buf_str(&out->text)), p->traits.think_start);
 }
 
-static bool append_prefill(struct prompt *out, const struct chat_request *req)
+/* The template has opened the reasoning, but the answer has begun behind it already. */
+static void close_thinking(const struct prompt_maker *p, struct prompt *out)
+{
+    if (!out->in_thinking) return;
+    buf_append(&out->text, p->traits.think_end);
+    buf_append(&out->text, STR("\n\n"));
+    out->in_thinking = false;
+}
+
+static bool append_prefill(const struct prompt_maker *p, struct prompt *out, const struct chat_request *req)
 {
     const struct chat_message *last = &req->messages[req->n_messages - 1];
-    size_t from = out->text.len;
     struct buf text;
     buf_init(&text, MAX_PROMPT_BYTES);
     turns_append_texts(&text, last->blocks, last->n_blocks);
+    if (text.len) close_thinking(p, out);
+    size_t from = out->text.len;
     bool ok = !text.failed && buf_append(&out->text, buf_str(&text));
     add_tainted(&out->tainted, from, out->text.len);
     buf_deinit(&text);
@@ -274,11 +284,7 @@ static bool append_forced(const struct prompt_maker *p, struct prompt *out, cons
     bool is_forced = req->tool_choice == CHAT_TOOLS_ONE || req->tool_choice == CHAT_TOOLS_ANY;
     if (!is_forced || req->n_tools == 0 || p->traits.call_start.len == 0) return true;
     if (req->tool_choice == CHAT_TOOLS_ANY && req->n_tools == 1) name = req->tools[0].name;
-    if (out->in_thinking) {
-        buf_append(&out->text, p->traits.think_end);
-        buf_append(&out->text, STR("\n\n"));
-        out->in_thinking = false;
-    }
+    close_thinking(p, out);
     buf_append(&out->opened_call, p->traits.call_start);
     buf_append(&out->opened_call, name);
     return !out->opened_call.failed && buf_append(&out->text, buf_str(&out->opened_call));
@@ -290,7 +296,7 @@ bool prompt_render(const struct prompt_maker *p, struct prompt *out, const struc
 {
     if (!render_some_shape(p, out, req, e)) return false;
     out->in_thinking = ends_in_thinking(p, out);
-    if ((turns_has_prefill(req) && !append_prefill(out, req)) || !append_forced(p, out, req) || out->text.failed)
+    if ((turns_has_prefill(req) && !append_prefill(p, out, req)) || !append_forced(p, out, req) || out->text.failed)
         return err_set(e, ERR_TOO_LARGE, "the prompt is larger than %zu bytes", MAX_PROMPT_BYTES);
     return true;
 }

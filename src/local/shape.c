@@ -25,18 +25,24 @@ struct prober {
 };
 
 /* Renders and looks for the sentinels, a list that ends in NULL. Takes messages and tools. */
-static bool arrives(const struct prober *p, json_t *messages, json_t *tools, const char *const *sentinels)
+static bool arrives(const struct prober *p, json_t *messages, json_t *tools, bool in_order,
+                    const char *const *sentinels)
 {
+    ptrdiff_t at = 0;
     struct buf text;
     buf_init(&text, PROBE_MAX_BYTES);
     bool ok = messages && p->render(p->ctx, &text, messages, tools);
-    for (; ok && *sentinels; sentinels++) ok = str_find(buf_str(&text), str_from(*sentinels), 0) >= 0;
+    for (; ok && *sentinels; sentinels++) {
+        at = str_find(buf_str(&text), str_from(*sentinels), in_order ? (size_t)at : 0);
+        ok = at >= 0;
+    }
     buf_deinit(&text);
     json_decref(messages);
     json_decref(tools);
     return ok;
 }
-#define ARRIVES(p, messages, tools, ...) arrives(p, messages, tools, (const char *const[]){__VA_ARGS__, NULL})
+#define ARRIVES(p, messages, tools, ...) arrives(p, messages, tools, false, (const char *const[]){__VA_ARGS__, NULL})
+#define IN_ORDER(p, messages, ...) arrives(p, messages, NULL, true, (const char *const[]){__VA_ARGS__, NULL})
 
 static json_t *turn(const char *role, const char *content)
 {
@@ -88,12 +94,18 @@ static json_t *tools(const struct prober *p, bool always)
 static void probe_system(const struct prober *p, struct shape *s)
 {
     s->system_as_user = !ARRIVES(p, list(2, turn("system", S_SYSTEM), turn("user", S_USER)), NULL, S_SYSTEM, S_USER);
-    bool mid = ARRIVES(p,
-                       list(5, turn("user", S_USER), turn("assistant", S_TEXT), turn("user", "more"),
-                            turn("system", S_SYSTEM), turn("assistant", "yes")),
-                       NULL, S_SYSTEM, S_USER, S_TEXT) &&
-               ARRIVES(p, list(2, turn("user", S_USER), turn("system", S_SYSTEM)), NULL, S_SYSTEM, S_USER);
-    s->mid_system_as_user = s->system_as_user || !mid;
+    if (s->system_as_user) {
+        s->mid_system_as_user = true;
+        return;
+    }
+    /* In place: a template that gathers them at the head would change the start of the prompt with every reminder. */
+    bool mid = IN_ORDER(p,
+                        list(6, turn("system", S_SYSTEM), turn("user", S_USER), turn("assistant", S_TEXT),
+                             turn("user", "more"), turn("system", S_LATER), turn("assistant", S_RESULT)),
+                        S_SYSTEM, S_USER, S_TEXT, S_LATER, S_RESULT) &&
+               IN_ORDER(p, list(3, turn("system", S_SYSTEM), turn("user", S_USER), turn("system", S_LATER)), S_SYSTEM,
+                        S_USER, S_LATER);
+    s->mid_system_as_user = !mid;
 }
 
 static bool one_call_arrives(const struct prober *p)
