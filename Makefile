@@ -196,6 +196,9 @@ models: ## fetch the real models that the comparisons use (1.5 GB)
 peers: ## build llama.cpp outside the repository (20 minutes)
 	tools/build-peers
 
+test-clients: $(PROGRAM) $(VENV)/done ## the real clients, fetched once, against the program (Claude Code)
+	$(VENV)/bin/python -m pytest -q -p no:cacheprovider tests/clients
+
 PEER_SERVER := $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/parley/peers/llama.cpp-b11434/build-native/bin/llama-server
 compare: all tools $(VENV)/done ## distributions and greedy answers against llama.cpp (NAMES=...)
 	PARLEY_LLAMA_SERVER=$(PEER_SERVER) $(VENV)/bin/python -m pytest -q -p no:cacheprovider tests/compare/test_reference.py
@@ -221,7 +224,7 @@ clean: ## remove build/
 	rm -rf build
 
 FORCE:
-.PHONY: all unit tools kernels fuzz run test test-build test-python oracle oracle-if-there models peers compare bench check \
+.PHONY: all unit tools kernels fuzz run test test-build test-python oracle oracle-if-there models peers compare bench check test-clients \
     install help clean unit-build fuzz-replay sanitized FORCE
 .SECONDARY:
 -include $(OBJS:.o=.d) $(BUILD)/obj/main.d

@@ -150,8 +150,18 @@ static bool sampling_defaults(struct chat_sampling *out, const struct gguf *g, c
     return true;
 }
 
+/* Where what outlives the program is kept: $XDG_STATE_HOME/parley, or ~/.local/state/parley. Empty without a home. */
+static void state_path(struct buf *out, const char *name)
+{
+    const char *state = getenv("XDG_STATE_HOME");
+    const char *home = getenv("HOME");
+    if (state && *state == '/') buf_printf(out, "%s/parley/%s", state, name);
+    else if (home && *home == '/') buf_printf(out, "%s/.local/state/parley/%s", home, name);
+}
+
 static bool open_local(struct stack *s, const struct options *o, struct err *e)
 {
+    struct buf key_path;
     struct local_config config = {.model_id = str_from(s->model_id)};
     struct str aliases[OPTIONS_LIST_MAX];
     struct model_info info;
@@ -165,7 +175,11 @@ static bool open_local(struct stack *s, const struct options *o, struct err *e)
     if (stat(o->model ? o->model : o->file, &st) == 0) config.model_created = st.st_mtime;
     if (!sampling_defaults(&config.sampling, s->gguf, o, e) || !read_template(s, o, &config.chat_template, e))
         return false;
+    buf_init(&key_path, 4096);
+    state_path(&key_path, "key");
+    config.key_path = buf_str(&key_path);
     s->local = local_create(s->engine, s->tokenizer, &config, e);
+    buf_deinit(&key_path);
     return s->local != NULL;
 }
 

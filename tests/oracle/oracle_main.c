@@ -9,7 +9,7 @@
 #include "base/buf.h"
 #include "oracle.h"
 
-#define MAX_SHOWN 10
+#define MAX_SHOWN 300
 
 static const struct {
     const char *folder;
