@@ -19,7 +19,7 @@ CFLAGS_ALL := -std=c17 -g -fno-strict-aliasing -ffp-contract=off -fno-omit-frame
               $(if $(WERROR),-Werror)
 LIBS := $(shell pkg-config --libs $(PKGS) 2>/dev/null) -lm -pthread
 
-OPT_release := -O2 -DNDEBUG
+OPT_release := -O2
 OPT_debug := -Og
 OPT_asan := -O1 -fsanitize=address,undefined -fno-sanitize-recover=undefined
 OPT_tsan := -O1 -fsanitize=thread
@@ -31,9 +31,14 @@ SAN_fuzz := -fsanitize=address,undefined
 SAN_cov := --coverage
 CFLAGS_ALL += $(OPT_$(MODE)) $(shell pkg-config --cflags $(PKGS) 2>/dev/null) $(CFLAGS)
 
+# Asserts state contracts between our own functions and stay on everywhere but in the inner loops.
+no_asserts = $(if $(filter src/kernels/%,$(1)),-DNDEBUG)
+
 # The file's suffix selects its instruction set; nothing else may use it (tools/check-isa).
-ISA_avx2 := -O3 -mavx2 -mfma -mf16c
-ISA_avx512 := -O3 -mavx2 -mfma -mf16c -mavx512f -mavx512bw -mavx512dq -mavx512vl -mavx512vnni
+# -O3 only where speed matters: a sanitizer on top of it compiles for minutes.
+ISA_OPT := $(if $(filter release,$(MODE)),-O3)
+ISA_avx2 := $(ISA_OPT) -mavx2 -mfma -mf16c
+ISA_avx512 := $(ISA_OPT) -mavx2 -mfma -mf16c -mavx512f -mavx512bw -mavx512dq -mavx512vl -mavx512vnni
 ISA_amx := $(ISA_avx512) -mamx-tile -mamx-int8
 isa = $(ISA_$(lastword $(subst _, ,$(basename $(notdir $(1))))))
 
@@ -53,7 +58,7 @@ $(BUILD)/flags: FORCE
 
 $(BUILD)/obj/%.o: src/%.c $(BUILD)/flags
 	@mkdir -p $(@D)
-	$(CC) $(CPPFLAGS_ALL) $(CFLAGS_ALL) $(call isa,$<) -MMD -MP -c -o $@ $<
+	$(CC) $(CPPFLAGS_ALL) $(CFLAGS_ALL) $(call isa,$<) $(call no_asserts,$<) -MMD -MP -c -o $@ $<
 
 $(LIB): $(OBJS)
 	@rm -f $@
@@ -73,6 +78,8 @@ $(foreach u,$(UNITS),$(eval $(call unit_rule,$(u))))
 
 unit: $(UNIT_BINS) ## unit tests of all components (unit-NAME for one)
 	@fail=0; for t in $(UNIT_BINS); do $(WRAP) $$t || fail=1; done; exit $$fail
+
+unit-build: $(UNIT_BINS)
 
 unit-%: $(BUILD)/tests/unit-%
 	$(WRAP) $<
@@ -98,6 +105,11 @@ fuzz-%: build/fuzz/fuzz_%
 	    $(addprefix -dict=,$(wildcard tests/fuzz/$*.dict)) \
 	    build/fuzz/corpus-$* tests/fuzz/corpus/$*
 
+fuzz-replay: $(FUZZERS:%=build/fuzz/fuzz_%) ## the corpora of all fuzzers, once
+	@for f in $(FUZZERS); do echo "fuzz_$$f: $$(ls tests/fuzz/corpus/$$f | wc -l) inputs"; \
+	    build/fuzz/fuzz_$$f -runs=0 -timeout=10 -rss_limit_mb=2048 tests/fuzz/corpus/$$f >build/fuzz/replay.log 2>&1 || \
+	    { tail -40 build/fuzz/replay.log; exit 1; }; done
+
 fuzz: $(FUZZERS:%=fuzz-%) ## every fuzzer for FUZZ_S seconds (fuzz-NAME for one)
 
 # Every kernel of every level that this CPU has, against double precision; KERNEL_ARGS=--bench measures instead.
@@ -118,6 +130,7 @@ HOST ?= 127.0.0.1
 PORT ?= 8080
 DATA ?= ../shared/data
 VENV := build/venv
+PYTHON ?= /usr/bin/python3
 
 # pkg-config's answers are read when make starts: after an installation everything goes through a second make.
 run: ## install, build, fetch the default model and serve it (MODEL=file.gguf PORT=8080 HOST=127.0.0.1 FLAGS=...)
@@ -135,10 +148,10 @@ test: ## everything that must hold: unit, kernel, reference and end-to-end tests
 test-build: $(PROGRAM) $(UNIT_BINS) $(BUILD)/tests/kernels $(TOOL_BINS) $(BUILD)/tests/oracle $(VENV)/done $(VENV)-old/done
 
 $(VENV)/done: tests/requirements.txt
-	@tools/install-deps python3-venv && python3 -m venv $(VENV)
+	@tools/install-deps python3-venv && rm -rf $(@D) && $(PYTHON) -m venv $(@D)
 	@$(VENV)/bin/pip install -q --disable-pip-version-check -r $< && touch $@
 $(VENV)-old/done: tests/requirements-old.txt
-	@tools/install-deps python3-venv && python3 -m venv $(VENV)-old
+	@tools/install-deps python3-venv && rm -rf $(@D) && $(PYTHON) -m venv $(@D)
 	@$(VENV)-old/bin/pip install -q --disable-pip-version-check -r $< && touch $@
 
 # The older SDK first, so that pytest's closing line of the whole suite comes last.
@@ -147,7 +160,22 @@ test-python: $(VENV)/done $(VENV)-old/done $(PROGRAM) $(TOOL_BINS)
 	$(VENV)-old/bin/python -m pytest -q -p no:cacheprovider tests/e2e/test_sdk.py
 	$(VENV)/bin/python -m pytest -q -p no:cacheprovider tests/compare tests/e2e
 
+# The server under a parallel load with leaving clients, and the parts with threads, under the sanitizers.
+sanitized: $(VENV)/done ## server and threaded parts under AddressSanitizer and ThreadSanitizer
+	@tools/fetch-model default >/dev/null
+	@$(MAKE) --no-print-directory -j$$(nproc) MODE=tsan all build/tsan/tests/unit-engine build/tsan/tests/unit-server \
+	    build/tsan/tests/unit-http build/tsan/tests/unit-base
+	@$(MAKE) --no-print-directory -j$$(nproc) MODE=asan all
+	CK_TIMEOUT_MULTIPLIER=5 $(MAKE) --no-print-directory MODE=tsan unit-base unit-http unit-server unit-engine
+	PARLEY=build/asan/parley PARLEY_SLOW=8 $(VENV)/bin/python -m pytest -q -p no:cacheprovider tests/e2e/test_lifecycle.py tests/e2e/test_wire.py
+	PARLEY=build/tsan/parley PARLEY_SLOW=20 TSAN_OPTIONS=halt_on_error=1:exitcode=66 $(VENV)/bin/python -m pytest -q \
+	    -p no:cacheprovider tests/e2e/test_lifecycle.py -k 'parallel or interrupt'
+
 # All data sets of a folder laid out as ../shared/data; without that folder the project's own small sample.
+$(BUILD)/tests/oracle: $(wildcard tests/oracle/*.c tests/oracle/*.h) $(LIB)
+	@mkdir -p $(@D)
+	$(CC) $(CPPFLAGS_ALL) -Itests/oracle $(CFLAGS_ALL) -o $@ $(filter %.c,$^) $(LIB) $(LIBS)
+
 oracle: $(BUILD)/tests/oracle ## all data sets of DATA=DIR through the real code
 	$< $(DATA)
 oracle-if-there: $(BUILD)/tests/oracle
@@ -185,6 +213,6 @@ clean: ## remove build/
 
 FORCE:
 .PHONY: all unit tools kernels fuzz run test test-build test-python oracle oracle-if-there models peers compare bench check \
-    install help clean FORCE
+    install help clean unit-build fuzz-replay sanitized FORCE
 .SECONDARY:
 -include $(OBJS:.o=.d) $(BUILD)/obj/main.d

@@ -24,7 +24,8 @@ bool buf_append_char(struct buf *b, char c);
 bool buf_append_utf8(struct buf *b, uint32_t codepoint);
 bool buf_printf(struct buf *b, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
 bool buf_vprintf(struct buf *b, const char *fmt, va_list ap) __attribute__((format(printf, 2, 0)));
-/* Room for n more bytes at ptr + len, or NULL; the caller writes them and adds to len (then calls nothing else first). */
+/* Room for n more bytes at ptr + len, or NULL; the caller writes them and adds to len (then calls nothing else first).
+ */
 char *buf_reserve(struct buf *b, size_t n);
 struct str buf_str(const struct buf *b); /* borrowed until the next change */
 char *buf_take(struct buf *b);           /* NUL-terminated, for mem_free; the buf is empty then */

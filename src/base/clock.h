@@ -4,7 +4,7 @@
 
 #include <stdint.h>
 
-uint64_t clock_ns(void);  /* monotonic */
+uint64_t clock_ns(void);    /* monotonic */
 double clock_seconds(void); /* monotonic */
 
 #endif

@@ -7,19 +7,19 @@
 
 #include <stdbool.h>
 
-#define ERR_KINDS(X)                                                                                                   \
-    X(NONE, none)                                                                                                      \
-    X(INVALID, invalid)           /* the request or file is wrong; sending it again will not help */                   \
-    X(TOO_LARGE, too_large)       /* over a limit that the operator set */                                             \
-    X(NOT_FOUND, not_found)       /* no such model, path, file */                                                      \
-    X(UNAUTHORISED, unauthorised) /* missing or wrong key */                                                           \
-    X(BUSY, busy)                 /* try again later */                                                                \
-    X(CANCELLED, cancelled)       /* the client left or asked for it */                                                \
-    X(TIMEOUT, timeout)                                                                                                \
-    X(UPSTREAM, upstream)         /* an engine behind us failed */                                                     \
-    X(CORRUPT, corrupt)           /* data on disk or in a model file is damaged */                                     \
-    X(IO, io)                     /* the operating system refused */                                                   \
-    X(INTERNAL, internal)         /* our fault */
+#define ERR_KINDS(X)                                                                                 \
+    X(NONE, none)                                                                                    \
+    X(INVALID, invalid)           /* the request or file is wrong; sending it again will not help */ \
+    X(TOO_LARGE, too_large)       /* over a limit that the operator set */                           \
+    X(NOT_FOUND, not_found)       /* no such model, path, file */                                    \
+    X(UNAUTHORISED, unauthorised) /* missing or wrong key */                                         \
+    X(BUSY, busy)                 /* try again later */                                              \
+    X(CANCELLED, cancelled)       /* the client left or asked for it */                              \
+    X(TIMEOUT, timeout)                                                                              \
+    X(UPSTREAM, upstream) /* an engine behind us failed */                                           \
+    X(CORRUPT, corrupt)   /* data on disk or in a model file is damaged */                           \
+    X(IO, io)             /* the operating system refused */                                         \
+    X(INTERNAL, internal) /* our fault */
 
 enum err_kind {
 #define ERR_ENUM(upper, lower) ERR_##upper,

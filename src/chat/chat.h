@@ -1,7 +1,7 @@
 /* chat: the neutral form of a conversation, between APIs and backends. A request of any API becomes one chat_request; a
- * backend answers with events. Everything in a request is borrowed from its arena, read-only after submit, and lives until
- * the last event. Includes base only; JSON values that have no neutral form (tool schemas, tool inputs) are kept as
- * jansson values. No protocol names below api/. */
+ * backend answers with events. Everything in a request is borrowed from its arena, read-only after submit, and lives
+ * until the last event. Includes base only; JSON values that have no neutral form (tool schemas, tool inputs) are kept
+ * as jansson values. No protocol names below api/. */
 #ifndef CHAT_CHAT_H
 #define CHAT_CHAT_H
 
@@ -19,11 +19,11 @@ enum chat_block_kind { CHAT_TEXT, CHAT_THINKING, CHAT_TOOL_USE, CHAT_TOOL_RESULT
 
 struct chat_block {
     enum chat_block_kind kind;
-    struct str text;      /* TEXT, THINKING */
-    struct str signature; /* THINKING */
-    struct str id, name;  /* TOOL_USE; TOOL_RESULT: id of the call */
-    json_t *input;        /* TOOL_USE: object */
-    bool is_error;        /* TOOL_RESULT */
+    struct str text;           /* TEXT, THINKING */
+    struct str signature;      /* THINKING */
+    struct str id, name;       /* TOOL_USE; TOOL_RESULT: id of the call */
+    json_t *input;             /* TOOL_USE: object */
+    bool is_error;             /* TOOL_RESULT */
     struct chat_block *blocks; /* TOOL_RESULT, DOCUMENT: content */
     size_t n_blocks;
     struct str media_type, data; /* IMAGE: decoded bytes */
@@ -54,7 +54,7 @@ struct chat_sampling { /* has_ false: the model's own default */
 struct chat_request {
     struct arena arena; /* owns everything below */
     json_t *json;       /* the parsed body: strings are borrowed from it */
-    struct str model;   /* as the client wrote it */
+    struct str model;   /* id of one of backend.models: the server resolves what the client wrote before submit */
     struct chat_block *system; /* TEXT blocks */
     size_t n_system;
     struct chat_message *messages;
@@ -75,7 +75,7 @@ struct chat_request {
     bool has_max_tokens;
     bool stream;
     struct str user_id, session_id, agent_id; /* affinity hints, may be empty */
-    uint64_t salt; /* cache salt of the caller's key */
+    uint64_t salt;                            /* cache salt of the caller's key */
 };
 struct chat_request *chat_request_create(size_t max_bytes); /* arena budget */
 void chat_request_destroy(struct chat_request *r);
@@ -104,7 +104,8 @@ struct chat_event {
     struct chat_usage usage; /* START, FINISH */
     const struct err *err;
 };
-/* One block is open at a time; START comes first, FINISH or ERROR last and once. Called on the I/O thread. */
+/* One block is open at a time; START comes first, FINISH or ERROR last and once. The deltas of a TOOL_USE block are
+ * together one JSON object. Called on the I/O thread; may call cancel and pause of its own handle. */
 typedef void chat_sink(void *ctx, const struct chat_event *ev);
 /* The answer of a count: n_tokens, or err. Called once, on the I/O thread. */
 typedef void chat_count_sink(void *ctx, uint32_t n_tokens, const struct err *err);
@@ -113,14 +114,14 @@ struct chat_model { /* one model that a backend serves */
     struct str id, display_name;
     struct str *aliases;
     size_t n_aliases;
-    int64_t created;     /* Unix time */
+    int64_t created; /* Unix time */
     uint32_t n_ctx, max_output;
     uint64_t n_params, size_bytes;
     bool thinking, tools, images;
 };
 
-/* A source of answers. All functions are called on the I/O thread and never block; events come on the I/O thread from the
- * event loop (backend->poll_fd becomes readable, then the loop calls pump), never from inside submit. */
+/* A source of answers. All functions are called on the I/O thread and never block; events come on the I/O thread from
+ * the event loop (backend->poll_fd becomes readable, then the loop calls pump), never from inside submit. */
 struct backend {
     void *self;
     /* Takes ownership of req in every case. Returns a handle > 0; all failures come as CHAT_EVENT_ERROR. */

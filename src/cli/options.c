@@ -49,6 +49,8 @@ static const struct row rows[] = {
      "keys, one a line; # starts a comment"},
     {"cors", NULL, KIND_LIST, CMD_SERVE, AT(cors), 0, 0, NULL, "ORIGIN",
      "let pages of this origin call the API (repeatable)"},
+    {"allowed-host", NULL, KIND_LIST, CMD_SERVE, AT(allowed_host), 0, 0, NULL, "NAME",
+     "accept this Host name too while only this machine can connect; * = any (repeatable)"},
     {"max-queue", NULL, KIND_U32, CMD_SERVE, AT(max_queue), 1, 100000, "256", "N", "waiting requests before 529"},
     {"temp", NULL, KIND_F32, SAMPLING, AT(temperature), 0, 100, "0.8", "X", "temperature; 0 = greedy"},
     {"top-k", NULL, KIND_U32, SAMPLING, AT(top_k), 0, 1 << 20, "40", "N", "sample from the N best; 0 = off"},

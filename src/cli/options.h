@@ -24,7 +24,7 @@ struct options {
     /* the server */
     const char *host, *api_key_file;
     uint32_t port, max_queue;
-    struct options_list api_key, cors;
+    struct options_list api_key, cors, allowed_host;
     bool no_catch_all;
     /* generation */
     const char *prompt, *system, *file;

@@ -26,7 +26,7 @@ typedef void compute_fn(void *ctx, int item_from, int item_to, int worker);
 void compute_for(struct compute *c, compute_fn *fn, void *ctx, int n_items, int grain);
 
 /* ---- weights ---- */
-struct weight; /* [n_out][n_in], packed; owned by the caller, immutable */
+struct weight;       /* [n_out][n_in], packed; owned by the caller, immutable */
 struct weight_part { /* rows of one tensor */
     enum quant_type type;
     const void *data; /* GGUF blocks, n_rows rows of n_in values */
@@ -43,8 +43,8 @@ int weight_out_len(const struct weight *w);
 size_t weight_bytes(const struct weight *w);
 
 /* y[t * y_stride ...] = W x[t], m tokens; y_stride >= weight_out_len(w). x and y must not overlap. */
-void compute_matmul(struct compute *c, float *y, size_t y_stride, const struct weight *w, const float *x, size_t x_stride,
-                    int m);
+void compute_matmul(struct compute *c, float *y, size_t y_stride, const struct weight *w, const float *x,
+                    size_t x_stride, int m);
 /* The same for several weights with one input (the input is quantised once per format that they need). */
 struct matmul_target {
     float *y;
@@ -59,7 +59,7 @@ void compute_norm_matmul_many(struct compute *c, const struct matmul_target *tar
 
 /* ---- attention ---- */
 struct kv_span { /* the tokens of one sequence in this step */
-    int first;             /* row of its first token in q, k, v, out */
+    int first;   /* row of its first token in q, k, v, out */
     int n_tokens;
     int pos;               /* position of that token */
     const uint32_t *table; /* page numbers of the sequence, enough for pos + n_tokens */

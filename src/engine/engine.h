@@ -1,9 +1,9 @@
-/* engine: sequences, admission, batching and the step loop; this header is its only door. One thread owns the sequences,
- * the cache and the model's mutable state. engine_submit, _cancel and _pause may be called from any thread; events come on
- * the engine's thread, in order, and must not block.
+/* engine: sequences, admission, batching and the step loop; this header is its only door. One thread owns the
+ * sequences, the cache and the model's mutable state. engine_submit, _cancel and _pause may be called from any thread;
+ * events come on the engine's thread, in order, and must not block.
  *
- * A step is one ragged batch: every decoding sequence, then prefill chunks up to a budget, decode first; admission in order
- * of arrival. A cancelled request ends within one step; its computed prefix stays in the cache. */
+ * A step is one ragged batch: every decoding sequence, then prefill chunks up to a budget, decode first; admission in
+ * order of arrival. A cancelled request ends within one step; its computed prefix stays in the cache. */
 #ifndef ENGINE_ENGINE_H
 #define ENGINE_ENGINE_H
 
@@ -20,12 +20,12 @@
 struct engine;
 
 struct engine_config {
-    uint32_t n_ctx;          /* most tokens of a sequence, prompt + answer; 0 = the model's (at most 32768) */
-    uint32_t n_parallel;     /* sequences in a step; 0 = 4 */
-    uint32_t n_batch;        /* most tokens of a step; 0 = 512 */
-    uint32_t max_queue;      /* waiting requests; more are refused with ERR_BUSY; 0 = 256 */
-    size_t kv_bytes;         /* budget of all KV pages; 0 = room for n_parallel sequences of n_ctx, at most half of the
-                              * memory available */
+    uint32_t n_ctx;      /* most tokens of a sequence, prompt + answer; 0 = the model's (at most 32768) */
+    uint32_t n_parallel; /* sequences in a step; 0 = 4 */
+    uint32_t n_batch;    /* most tokens of a step; 0 = 512 */
+    uint32_t max_queue;  /* waiting requests; more are refused with ERR_BUSY; 0 = 256 */
+    size_t kv_bytes;     /* budget of all KV pages; 0 = room for n_parallel sequences of n_ctx, at most half of the
+                          * memory available */
 };
 
 /* m and t must outlive the engine. Starts the engine's thread. */
@@ -45,15 +45,15 @@ enum engine_finish { FINISH_EOG, FINISH_LENGTH, FINISH_CONTEXT, FINISH_STOP_STRI
 
 struct engine_event {
     enum engine_event_kind kind;
-    uint32_t n_prompt, n_cached; /* STARTED and later */
-    uint32_t n_done;             /* PREFILL */
-    struct str text;             /* TEXT: borrowed for the call */
-    uint32_t n_generated;        /* TEXT, FINISHED: tokens so far, the end-of-generation token not counted */
-    enum engine_finish finish;   /* FINISHED */
-    int stop_index;              /* FINISHED by FINISH_STOP_STRING: which one */
-    uint32_t eog_token;          /* FINISHED by FINISH_EOG */
+    uint32_t n_prompt, n_cached;         /* STARTED and later */
+    uint32_t n_done;                     /* PREFILL */
+    struct str text;                     /* TEXT: borrowed for the call */
+    uint32_t n_generated;                /* TEXT, FINISHED: tokens so far, the end-of-generation token not counted */
+    enum engine_finish finish;           /* FINISHED */
+    int stop_index;                      /* FINISHED by FINISH_STOP_STRING: which one */
+    uint32_t eog_token;                  /* FINISHED by FINISH_EOG */
     double prefill_s, decode_s, queue_s; /* FINISHED */
-    const struct err *err;       /* FAILED */
+    const struct err *err;               /* FAILED */
 };
 typedef void engine_sink(void *ctx, const struct engine_event *ev);
 
@@ -64,8 +64,8 @@ struct engine_request {
     struct sampler_params sampling;
     const struct str *stops; /* copied; empty ones are not allowed */
     uint32_t n_stops;
-    uint64_t salt;           /* requests with different salts share no cache pages */
-    bool show_control;       /* control tokens appear in the text (dialects need them) */
+    uint64_t salt;     /* requests with different salts share no cache pages */
+    bool show_control; /* control tokens appear in the text (dialects need them) */
     engine_sink *sink;
     void *ctx;
 };

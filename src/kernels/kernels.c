@@ -105,9 +105,9 @@ enum cpu_level cpu_level_detect(void)
 static void (*const fills[CPU_LEVEL_N])(struct kernels *k) = {
     [CPU_C] = kernels_fill_c,
 #if defined(__x86_64__)
-    [CPU_AVX2] = NULL,
-    [CPU_AVX512] = NULL,
-    [CPU_AMX] = NULL,
+    [CPU_AVX2] = kernels_fill_avx2,
+    [CPU_AVX512] = kernels_fill_avx512,
+    [CPU_AMX] = kernels_fill_amx,
 #endif
 };
 

@@ -1,5 +1,5 @@
-/* Architecture `gemma3`: Gemma 3 (270M to 27B). Embeddings times sqrt(n_embd); norms before and after each block; q and k
- * normed per head; GELU; five windowed layers (their own RoPE base, never scaled) to one global layer. The "1 +" of
+/* Architecture `gemma3`: Gemma 3 (270M to 27B). Embeddings times sqrt(n_embd); norms before and after each block; q and
+ * k normed per head; GELU; five windowed layers (their own RoPE base, never scaled) to one global layer. The "1 +" of
  * Gemma's norm weights is folded in by the converter. */
 #include <math.h>
 
@@ -35,8 +35,7 @@ static bool load(struct model *m, struct loader *l)
     rope_set_load(l, ROPE_LOCAL, &rope_local, NULL);
 
     bool local[MAX_LAYERS] = {false};
-    if (h->window > 0 &&
-        !hparams_window_pattern(local, m->g, m->family->arch, h->n_layers, WINDOW_PERIOD, l->e)) {
+    if (h->window > 0 && !hparams_window_pattern(local, m->g, m->family->arch, h->n_layers, WINDOW_PERIOD, l->e)) {
         l->failed = true;
     }
     for (int i = 0; i < h->n_layers && !l->failed; i++) {

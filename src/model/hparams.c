@@ -1,5 +1,6 @@
-/* Hyper-parameters: the ARCH.* keys as numbers that the rest may trust. Every value has a range, and products that later
- * size memory cannot overflow an int when these ranges hold. Errors name the key, what was found and what is allowed. */
+/* Hyper-parameters: the ARCH.* keys as numbers that the rest may trust. Every value has a range, and products that
+ * later size memory cannot overflow an int when these ranges hold. Errors name the key, what was found and what is
+ * allowed. */
 #include <math.h>
 #include <stdio.h>
 #include <string.h>
@@ -44,8 +45,10 @@ static bool uniform_item(struct reader *r, const struct gguf_kv *kv, int64_t *ou
     }
     for (uint64_t i = 1; i < kv->n_items; i++) {
         if (!gguf_item_i64(kv, &item, i) || item != first) {
-            return err_set(r->e, ERR_INVALID, "%s: item %llu differs from item 0; layers of different shape are not "
-                           "supported for architecture %s", r->key, (unsigned long long)i, r->arch);
+            return err_set(r->e, ERR_INVALID,
+                           "%s: item %llu differs from item 0; layers of different shape are not "
+                           "supported for architecture %s",
+                           r->key, (unsigned long long)i, r->arch);
         }
     }
     *out = first;
@@ -149,9 +152,10 @@ static void read_attention(struct reader *r, struct hparams *h)
             continue;
         }
         r->failed = true;
-        err_set(r->e, ERR_INVALID, "%s.attention.%s: found %d (%d heads, embedding_length %d), needed is a multiple of "
-                "8 up to %d with at most %d values in all heads", r->arch, i ? "value_length" : "key_length", dims[i],
-                h->n_heads, h->n_embd, MAX_HEAD_DIM, MAX_WIDTH);
+        err_set(r->e, ERR_INVALID,
+                "%s.attention.%s: found %d (%d heads, embedding_length %d), needed is a multiple of "
+                "8 up to %d with at most %d values in all heads",
+                r->arch, i ? "value_length" : "key_length", dims[i], h->n_heads, h->n_embd, MAX_HEAD_DIM, MAX_WIDTH);
         return;
     }
     h->norm_eps = (float)read_num(r, "attention.layer_norm_rms_epsilon", (double)NAN, 0, 1);

@@ -70,8 +70,13 @@ static bool load(struct model *m, const struct model_options *o, struct err *e)
     bool ok = m->family->load(m, &l) && loader_all_bound(&l);
     mem_free(l.bound);
     if (!ok || m->check_only) return ok;
-    struct loader pack = {.m = m, .e = e, .layer = -1, .pack = true, .total_bytes = l.packed_bytes,
-                          .progress = o ? o->progress : NULL, .progress_ctx = o ? o->progress_ctx : NULL};
+    struct loader pack = {.m = m,
+                          .e = e,
+                          .layer = -1,
+                          .pack = true,
+                          .total_bytes = l.packed_bytes,
+                          .progress = o ? o->progress : NULL,
+                          .progress_ctx = o ? o->progress_ctx : NULL};
     if (!m->family->load(m, &pack)) return false;
     gguf_release_pages(m->g);
     return scratch_plan(m, e);

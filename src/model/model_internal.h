@@ -64,16 +64,16 @@ void rope_set_fill(const struct rope_set *set, float *cs, int pos);
 
 /* ---- blocks of a layer ---- */
 struct attention_block {
-    const float *norm;             /* [n_embd] */
-    struct weight *qkv;            /* query, key and value rows below each other */
+    const float *norm;                /* [n_embd] */
+    struct weight *qkv;               /* query, key and value rows below each other */
     int q_offset, k_offset, v_offset; /* in a row of its output */
-    const float *qkv_bias;         /* [weight_out_len(qkv)] or NULL */
-    const float *q_norm, *k_norm;  /* [dim_k] or NULL: per head, before RoPE */
+    const float *qkv_bias;            /* [weight_out_len(qkv)] or NULL */
+    const float *q_norm, *k_norm;     /* [dim_k] or NULL: per head, before RoPE */
     struct weight *out;
-    const float *out_bias;         /* [n_embd] or NULL */
-    const float *post_norm;        /* [n_embd] or NULL: of the block's result, before the residual add */
-    int window;                    /* 0 = none */
-    int rope;                      /* index into model.ropes; -1 = no positions */
+    const float *out_bias;  /* [n_embd] or NULL */
+    const float *post_norm; /* [n_embd] or NULL: of the block's result, before the residual add */
+    int window;             /* 0 = none */
+    int rope;               /* index into model.ropes; -1 = no positions */
 };
 
 struct expert {
@@ -131,7 +131,7 @@ struct step;
 struct loader;
 struct family {
     const char *arch;
-    bool experts; /* may have them */
+    bool experts;                                    /* may have them */
     bool (*load)(struct model *m, struct loader *l); /* called twice: check, then pack */
     bool (*forward)(struct model *m, struct step *s, struct err *e);
 };
@@ -143,7 +143,7 @@ struct model {
     const struct kernels *k;
     const struct family *family;
     struct hparams hp;
-    struct arena arena; /* layers, norms, biases, tables */
+    struct arena arena;      /* layers, norms, biases, tables */
     struct weight **weights; /* every packed product, for closing */
     size_t n_weights, max_weights;
     size_t weight_bytes;
@@ -208,9 +208,9 @@ bool loader_fail(struct loader *l, enum err_kind kind, const char *fmt, ...) __a
 
 /* ---- a step ---- */
 struct step {
-    float *logits;    /* [n_wanted][n_vocab], the caller's */
+    float *logits; /* [n_wanted][n_vocab], the caller's */
     uint8_t *kv_base;
-    int n_rows;       /* rows in work: all tokens; in the last layer, after attention, only those that want logits */
+    int n_rows; /* rows in work: all tokens; in the last layer, after attention, only those that want logits */
     int n_spans, n_last_spans, n_wanted;
     const volatile int *stop;
 };

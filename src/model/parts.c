@@ -143,8 +143,8 @@ struct weight *part_rows(struct loader *l, const struct gguf_tensor *const *tens
         if (!t || !type_has_kernel(l, t, n_in)) break;
         uint64_t rows = n_rows ? (uint64_t)n_rows : t->dims[1];
         if (!quant_row_bytes(&row_bytes, t->type, (size_t)n_in) || rows > INT_MAX) {
-            loader_fail(l, ERR_INVALID, "tensor %.*s: found rows of %d, type %s cannot hold them", STR_ARG(t->name), n_in,
-                        quant_format_get((uint32_t)t->type)->name);
+            loader_fail(l, ERR_INVALID, "tensor %.*s: found rows of %d, type %s cannot hold them", STR_ARG(t->name),
+                        n_in, quant_format_get((uint32_t)t->type)->name);
             break;
         }
         parts[i] = (struct weight_part){t->type, (const uint8_t *)t->data + row_from * row_bytes, (int)rows};
@@ -301,8 +301,10 @@ bool loader_all_bound(struct loader *l)
         size_t j = 0;
         while (j < l->n_bound && l->bound[j] != t) j++;
         if (j < l->n_bound) continue;
-        return loader_fail(l, ERR_INVALID, "tensor %.*s is none that architecture %s uses; a result without it would be "
-                           "wrong", STR_ARG(str_slice(t->name, 0, 100)), l->m->family->arch);
+        return loader_fail(l, ERR_INVALID,
+                           "tensor %.*s is none that architecture %s uses; a result without it would be "
+                           "wrong",
+                           STR_ARG(str_slice(t->name, 0, 100)), l->m->family->arch);
     }
     return true;
 }
@@ -310,6 +312,12 @@ bool loader_all_bound(struct loader *l)
 void rope_set_load(struct loader *l, int index, const struct rope_params *p, const float *factors)
 {
     if (l->failed || !l->pack) return;
+    for (int i = 0; factors && i < p->n_rot / 2; i++) {
+        if (factors[i] > 1e-6f && factors[i] < 1e6f) continue;
+        loader_fail(l, ERR_INVALID, "RoPE factor tensor: value %d is %g, allowed is 1e-6 to 1e6", i,
+                    (double)factors[i]);
+        return;
+    }
     if (!rope_set_init(&l->m->ropes[index], &l->m->arena, p, factors)) {
         loader_fail(l, ERR_TOO_LARGE, "no memory for %d RoPE frequencies", p->n_rot / 2);
         return;

@@ -172,8 +172,7 @@ static void prepare_qkv(void *ctx, int from, int to, int worker)
         head_norms(m, q, a->q_norm, h->n_heads);
         head_norms(m, k, a->k_norm, h->n_kv_heads);
         if (a->rope < 0) continue;
-        const float *cs =
-            m->scratch.cs + ((size_t)a->rope * (size_t)m->max_batch + (size_t)i) * (size_t)h->rope.n_rot;
+        const float *cs = m->scratch.cs + ((size_t)a->rope * (size_t)m->max_batch + (size_t)i) * (size_t)h->rope.n_rot;
         m->k->rope(q, cs, h->n_heads, h->dim_k, h->rope.n_rot, m->neox);
         m->k->rope(k, cs, h->n_kv_heads, h->dim_k, h->rope.n_rot, m->neox);
     }
@@ -227,8 +226,12 @@ static void run_attention(const struct model *m, struct step *s, const struct la
     step_for_rows(m, prepare_qkv, &b, s->n_rows, stride);
 
     const struct kv_view view = {s->kv_base + layer->kv_offset, m->page_bytes, m->head_bytes};
-    const struct attn_params p = {.n_heads = h->n_heads, .n_kv_heads = h->n_kv_heads, .dim_k = h->dim_k,
-                                  .dim_v = h->dim_v, .window = a->window, .scale = m->query_scale,
+    const struct attn_params p = {.n_heads = h->n_heads,
+                                  .n_kv_heads = h->n_kv_heads,
+                                  .dim_k = h->dim_k,
+                                  .dim_v = h->dim_v,
+                                  .window = a->window,
+                                  .scale = m->query_scale,
                                   .softcap = h->attn_softcap};
     compute_kv_store(m->c, &view, &p, x->qkv + a->k_offset, stride, x->qkv + a->v_offset, stride, x->spans, s->n_spans);
     if (last && s->n_wanted == 0) {
@@ -289,7 +292,7 @@ bool dense_forward(struct model *m, struct step *s, struct err *e)
 {
     step_for_rows(m, begin_rows, m, s->n_rows, (size_t)m->hp.n_embd * 4);
     for (int i = 0; i < m->hp.n_layers; i++) {
-        if (s->stop && *s->stop) {
+        if (s->stop && __atomic_load_n(s->stop, __ATOMIC_RELAXED)) {
             return err_set(e, ERR_CANCELLED, "step cancelled before layer %d of %d", i, m->hp.n_layers);
         }
         const struct layer *layer = &m->layers[i];

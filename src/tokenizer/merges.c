@@ -15,35 +15,89 @@ static size_t merge_hash(uint32_t left, uint32_t right, uint64_t seed)
     return (size_t)hash_mix(((uint64_t)left << 32 | right) ^ seed, 0x9e3779b97f4a7c15u);
 }
 
-static uint32_t find_or_add(struct vocab *v, struct str raw, uint32_t guess, struct err *e)
-{
-    if (guess < v->n && v->raw[guess].len == raw.len && v->own_state[guess] != OWN_NO &&
-        memcmp(v->raw[guess].ptr, raw.ptr, raw.len) == 0)
-        return guess;
-    uint32_t id = vocab_find_raw(v, raw.ptr, raw.len);
-    if (id == TOKEN_NONE) (void)vocab_add_virtual(v, &id, raw, e);
-    return id;
-}
+/* Merges are read in batches: what one look-up touches is spread over many megabytes, so the memory of a whole batch is
+ * asked for before any of it is used. */
+#define BATCH 16
+#define MAX_MERGE_BYTES 1024 /* longer than any piece worth it */
+enum part { LEFT, RIGHT, JOINED, PARTS };
 
-static bool add_merge(struct merges *m, struct vocab *v, uint32_t *last, struct str text, uint32_t rank, struct err *e)
+struct pending {
+    char raw[MAX_MERGE_BYTES];
+    struct str parts[PARTS];
+    uint64_t hash[PARTS];
+    uint32_t ids[PARTS];
+    uint32_t rank;
+};
+
+/* False when the text is no pair, or one that no text can give. */
+static bool read_pair(const struct vocab *v, struct pending *p, struct str text, uint32_t rank)
 {
-    char raw[1024];
     size_t n_left, n_right, cut = 1;
     while (cut < text.len && text.ptr[cut] != ' ') cut++;
-    if (cut >= text.len || text.len > sizeof raw) return true; /* not a pair, or longer than any piece worth it */
-    struct str left = str_slice(text, 0, cut), right = str_slice(text, cut + 1, text.len);
-    if (right.len == 0 || !vocab_raw_of_text(v, raw, &n_left, left)) return true;
-    if (!vocab_raw_of_text(v, raw + n_left, &n_right, right)) return true; /* no text can give it */
-    uint32_t l = find_or_add(v, (struct str){raw, n_left}, TOKEN_NONE, e);
-    uint32_t r = l == TOKEN_NONE ? l : find_or_add(v, (struct str){raw + n_left, n_right}, TOKEN_NONE, e);
-    /* Nearly always in the order of the tokens. */
-    uint32_t joined = r == TOKEN_NONE ? r : find_or_add(v, (struct str){raw, n_left + n_right}, *last + 1, e);
-    if (joined == TOKEN_NONE) return false;
-    *last = joined;
-    size_t mask = m->n_slots - 1, i = merge_hash(l, r, v->seed) & mask;
+    if (cut + 1 >= text.len || text.len > MAX_MERGE_BYTES) return false;
+    if (!vocab_raw_of_text(v, p->raw, &n_left, str_slice(text, 0, cut))) return false;
+    if (!vocab_raw_of_text(v, p->raw + n_left, &n_right, str_slice(text, cut + 1, text.len))) return false;
+    p->parts[LEFT] = (struct str){p->raw, n_left};
+    p->parts[RIGHT] = (struct str){p->raw + n_left, n_right};
+    p->parts[JOINED] = (struct str){p->raw, n_left + n_right};
+    p->rank = rank;
+    for (int i = 0; i < PARTS; i++) {
+        p->hash[i] = hash_piece(p->parts[i].ptr, p->parts[i].len, v->seed);
+        __builtin_prefetch(&v->slots[p->hash[i] & (v->n_slots - 1)]);
+    }
+    return true;
+}
+
+static void prefetch_texts(const struct vocab *v, const struct pending *p, bool bytes)
+{
+    for (int i = 0; i < PARTS; i++) {
+        const struct vocab_slot *s = &v->slots[p->hash[i] & (v->n_slots - 1)];
+        if (s->id == TOKEN_NONE) continue;
+        __builtin_prefetch(bytes ? (const void *)v->raw[s->id].ptr : (const void *)&v->raw[s->id]);
+    }
+}
+
+static bool find_ids(const struct merges *m, struct vocab *v, struct pending *p, struct err *e)
+{
+    for (int i = 0; i < PARTS; i++) {
+        p->ids[i] = vocab_find_hashed(v, p->parts[i].ptr, p->parts[i].len, p->hash[i]);
+        if (p->ids[i] == TOKEN_NONE && !vocab_add_virtual(v, &p->ids[i], p->parts[i], e)) return false;
+    }
+    __builtin_prefetch(&m->slots[merge_hash(p->ids[LEFT], p->ids[RIGHT], v->seed) & (m->n_slots - 1)]);
+    return true;
+}
+
+static void add_merge(struct merges *m, const struct vocab *v, const struct pending *p)
+{
+    uint32_t left = p->ids[LEFT], right = p->ids[RIGHT];
+    size_t mask = m->n_slots - 1, i = merge_hash(left, right, v->seed) & mask;
     for (; m->slots[i].left != TOKEN_NONE; i = (i + 1) & mask)
-        if (m->slots[i].left == l && m->slots[i].right == r) return true; /* the first one counts */
-    m->slots[i] = (struct merge_slot){.left = l, .right = r, .rank = rank, .joined = joined};
+        if (m->slots[i].left == left && m->slots[i].right == right) return; /* the first one counts */
+    m->slots[i] = (struct merge_slot){.left = left, .right = right, .rank = p->rank, .joined = p->ids[JOINED]};
+}
+
+static bool add_batch(struct merges *m, struct vocab *v, struct pending *batch, size_t n, struct err *e)
+{
+    for (size_t i = 0; i < n; i++) prefetch_texts(v, &batch[i], false);
+    for (size_t i = 0; i < n; i++) prefetch_texts(v, &batch[i], true);
+    for (size_t i = 0; i < n; i++)
+        if (!find_ids(m, v, &batch[i], e)) return false;
+    for (size_t i = 0; i < n; i++) add_merge(m, v, &batch[i]);
+    return true;
+}
+
+static bool alloc_merges(struct merges *m, struct vocab *v, uint64_t n_merges, struct err *e)
+{
+    size_t n = 64;
+    if (n_merges > (uint64_t)1 << 24)
+        return err_set(e, ERR_CORRUPT, "tokenizer.ggml.merges: %llu items, expected at most %u",
+                       (unsigned long long)n_merges, 1u << 24);
+    while (n * 2 < n_merges * 3) n *= 2;
+    m->slots = arena_try_alloc(&v->arena, n * sizeof *m->slots);
+    if (!m->slots)
+        return err_set(e, ERR_TOO_LARGE, "vocabulary: no memory for %llu merges", (unsigned long long)n_merges);
+    m->n_slots = n;
+    for (size_t i = 0; i < n; i++) m->slots[i].left = TOKEN_NONE;
     return true;
 }
 
@@ -52,24 +106,22 @@ bool merges_load(struct merges *m, struct vocab *v, const struct gguf *g, struct
     const struct gguf_kv *kv = gguf_find(g, "tokenizer.ggml.merges");
     if (!kv || kv->type != GGUF_ARRAY || kv->item_type != GGUF_STRING)
         return err_set(e, ERR_CORRUPT, "tokenizer.ggml.merges: expected an array of strings");
-    if (kv->n_items > (uint64_t)1 << 24)
-        return err_set(e, ERR_CORRUPT, "tokenizer.ggml.merges: %llu items, expected at most %u",
-                       (unsigned long long)kv->n_items, 1u << 24);
-    size_t n = 64, used = 0;
-    while (n * 2 < kv->n_items * 3) n *= 2;
-    m->slots = arena_try_alloc(&v->arena, n * sizeof *m->slots);
-    if (!m->slots)
-        return err_set(e, ERR_TOO_LARGE, "vocabulary: no memory for %llu merges", (unsigned long long)kv->n_items);
-    m->n_slots = n;
-    for (size_t i = 0; i < n; i++) m->slots[i].left = TOKEN_NONE;
-    uint32_t last = 0;
-    for (; used < kv->n_items; used++) {
+    if (!alloc_merges(m, v, kv->n_items, e)) return false;
+    struct pending *batch = mem_alloc(BATCH * sizeof *batch);
+    bool ok = true;
+    size_t n = 0;
+    for (uint64_t i = 0; ok && i < kv->n_items; i++) {
         struct str text;
-        if (!gguf_item_str(g, &text, kv, used))
-            return err_set(e, ERR_CORRUPT, "tokenizer.ggml.merges: expected strings");
-        if (!add_merge(m, v, &last, text, (uint32_t)used, e)) return false;
+        ok = gguf_item_str(g, &text, kv, i) || err_set(e, ERR_CORRUPT, "tokenizer.ggml.merges: expected strings");
+        n += ok && read_pair(v, &batch[n], text, (uint32_t)i);
+        if (ok && n == BATCH) {
+            ok = add_batch(m, v, batch, n, e);
+            n = 0;
+        }
     }
-    return true;
+    ok = ok && add_batch(m, v, batch, n, e);
+    mem_free(batch);
+    return ok;
 }
 
 /* Maps a score to a rank: the higher score gets the lower rank. */

@@ -20,11 +20,21 @@
 #define PUNCT_WORD "[!\"#$%&'()*+,\\-./:;<=>?@\\[\\\\\\]^_`{|}~][A-Za-z]+|[^\\r\\n\\p{L}\\p{P}\\p{S}]?[\\p{L}\\p{M}]+"
 #define PUNCT_MAIN PUNCT_WORD "| ?[\\p{P}\\p{S}]+[\\r\\n]*" BLANKS
 #define KANA_HAN "[\\x{4e00}-\\x{9fa5}\\x{3040}-\\x{309f}\\x{30a0}-\\x{30ff}]+"
-/* As above without Han, which PCRE2 cannot subtract from a class. */
-#define UPPER_NO_HAN "[^\\p{Ll}\\p{N}\\p{P}\\p{S}\\p{Z}\\p{C}\\p{Han}]"
-#define LOWER_NO_HAN "[^\\p{Lu}\\p{Lt}\\p{N}\\p{P}\\p{S}\\p{Z}\\p{C}\\p{Han}]"
+/* The script of that name; \p{Han} in PCRE2 means script extensions since 10.40. */
+#define HAN                                                                                                          \
+    "\\x{2e80}-\\x{2e99}\\x{2e9b}-\\x{2ef3}\\x{2f00}-\\x{2fd5}\\x{3005}\\x{3007}\\x{3021}-\\x{3029}\\x{3038}-\\x{"   \
+    "303b}"                                                                                                          \
+    "\\x{3400}-\\x{4dbf}\\x{4e00}-\\x{9fff}\\x{f900}-\\x{fa6d}\\x{fa70}-\\x{fad9}\\x{16fe2}\\x{16fe3}\\x{16ff0}\\x{" \
+    "16ff1}"                                                                                                         \
+    "\\x{20000}-\\x{2a6df}\\x{2a700}-\\x{2ebe0}\\x{2f800}-\\x{2fa1d}\\x{30000}-\\x{323af}"
+/* UPPER and LOWER without Han, which PCRE2 cannot subtract from a class. */
+#define UPPER_NO_HAN "[^\\p{Ll}\\p{N}\\p{P}\\p{S}\\p{Z}\\p{C}" HAN "]"
+#define LOWER_NO_HAN "[^\\p{Lu}\\p{Lt}\\p{N}\\p{P}\\p{S}\\p{Z}\\p{C}" HAN "]"
 /* Digits that a letter, mark or '_' follows are not grouped; the run is passed over as a whole. */
-#define DIGITS_TO_BORDER "\\p{Nd}++[\\p{L}\\p{M}\\p{Pc}](*SKIP)(*FAIL)|\\p{Nd}++"
+#define DIGITS_TO_BORDER                                                                                               \
+    "\\p{Nd}++[\\p{L}\\p{M}\\p{Nl}\\p{Pc}\\xb2\\xb3\\xb9\\xbc-\\xbe\\x{24b6}-\\x{24e9}\\x{1f130}-\\x{1f149}\\x{1f150}" \
+    "-\\x{1f169}\\x{1f170}-"                                                                                           \
+    "\\x{1f189}](*SKIP)(*FAIL)|\\p{Nd}++"
 #define LATIN_GREEK_CYRILLIC                                                                                           \
     "A-Za-z\\x{b5}\\x{c0}-\\x{d6}\\x{d8}-\\x{f6}\\x{f8}-\\x{1ba}\\x{1bc}-\\x{1bf}\\x{1c4}-\\x{293}\\x{295}-\\x{2af}"   \
     "\\x{370}-\\x{373}\\x{376}\\x{377}\\x{37b}-\\x{37d}\\x{37f}\\x{386}\\x{388}-\\x{38a}\\x{38c}\\x{38e}-\\x{3a1}"     \
@@ -75,7 +85,7 @@ static const struct split_rule rule_youtu = {
                 0},
                {CASED(CONTRACTION "?") "|\\p{N}" CASED_REST, 0}}};
 static const struct split_rule rule_kimi = {
-    .passes = {{"\\p{Han}+|[^\\r\\n\\p{L}\\p{N}]?" UPPER_NO_HAN "*" LOWER_NO_HAN "+" CONTRACTION
+    .passes = {{"[" HAN "]+|[^\\r\\n\\p{L}\\p{N}]?" UPPER_NO_HAN "*" LOWER_NO_HAN "+" CONTRACTION
                 "?|[^\\r\\n\\p{L}\\p{N}]?" UPPER_NO_HAN "+" LOWER_NO_HAN "*" CONTRACTION "?|\\p{N}{1,3}|" MARKS BLANKS,
                 0}}};
 static const struct split_rule rule_deepseek3 = {.passes = {{"\\p{N}{1,3}", 0}, {KANA_HAN, 0}, {PUNCT_MAIN, 0}}};
@@ -94,11 +104,12 @@ static const struct split_rule rule_deepseek_llm = {
 static const struct split_rule rule_deepseek_coder = {
     .passes = {{"[\\r\\n]", 0}, {"[" WS "]?\\p{L}+", 0}, {"[" WS "]?\\p{P}+", 0}, {CJK_HANGUL, 0}, {"\\p{N}", 0}}};
 static const struct split_rule rule_falcon = {.passes = {{"[\\p{P}$+<=>^~|`]+", 0}, {GPT2, 0}, {"[0-9][0-9][0-9]", 0}}};
+/* White space is cut once more, into powers of two. In one regex with the rest every cut would look for a newline as
+ * far as the white space goes. */
 static const struct split_rule rule_jais2 = {
-    .passes = {{CONTRACTION "|" WORD "|\\p{N}{1,3}|" MARKS "|[" WS "]*[\\r\\n]+|[" WS "]{512}(?![^" WS "])|[" WS
-                            "]{256}(?![^" WS "])|[" WS "]{128}(?![^" WS "])|[" WS "]{64}(?![^" WS "])|[" WS
-                            "]{32}(?![^" WS "])|[" WS "]{16}(?![^" WS "])|[" WS "]{8}(?![^" WS "])|[" WS "]{4}(?![^" WS
-                            "])|[" WS "]{1,2}(?![^" WS "])|[" WS "]",
+    .passes = {{LLAMA3_WITH("\\p{N}{1,3}"), 0},
+               {"\\A[" WS "]*+[^" WS "](?s:.*+)|\\A[" WS "]*[\\r\\n]+\\z|[" WS "]{512}|[" WS "]{256}|[" WS "]{128}|[" WS
+                "]{64}|[" WS "]{32}|[" WS "]{16}|[" WS "]{8}|[" WS "]{4}|[" WS "]{1,2}",
                 0}}};
 static const struct split_rule rule_poro = {.passes = {{SENTENCE, 0}}};
 static const struct split_rule rule_viking = {.passes = {{SENTENCE, 0}, {"\\p{N}", 0}}};

@@ -46,8 +46,9 @@ struct text_span {
 };
 
 /* Appends the ids of `text` to out. With `parse_control` false, no control token is recognised at all (tainted is then
- * ignored); with true, control tokens are recognised outside of `tainted`. No BOS/EOS is added here. Bytes that are not
- * UTF-8 are tokenised byte-wise where the vocabulary allows, else as the unknown token. */
+ * ignored); with true, control tokens are recognised outside of `tainted`. Ordinary merges never give a control token.
+ * Special tokens are found leftmost, then longest. No BOS/EOS is added here. Bytes that are not UTF-8 are tokenised
+ * byte-wise where the vocabulary allows, else as the unknown token. Texts over 2 GiB are ERR_TOO_LARGE. */
 bool tokenizer_encode(const struct tokenizer *t, struct token_list *out, struct str text, bool parse_control,
                       const struct text_span *tainted, size_t n_tainted, struct err *e);
 
@@ -60,7 +61,8 @@ bool tokenizer_add_special(const struct tokenizer *t, struct token_list *ids, st
 bool tokenizer_piece(const struct tokenizer *t, struct buf *out, uint32_t id, bool show_control);
 
 /* Streaming decoder: holds back incomplete UTF-8 characters, drops SPM's first space, replaces bytes that can never
- * become a character by U+FFFD. Zero-initialise; `started` is set by the first token. */
+ * become a character by U+FFFD. Zero-initialise; `started` is set by the first token that gives text. Set it to true
+ * beforehand to continue a text (then a first space stays). */
 struct detokenizer {
     char held[8];
     uint8_t n_held;

@@ -71,11 +71,9 @@ bool wpm_encode(const struct tokenizer *t, struct token_list *out, struct str te
         size_t n = utf8_decode(str_slice(text, i, text.len), &c);
         i += n ? n : 1;
         if (n == 0 || c == 0xfffd) continue;
-        if (unicode_is_space(c)) {
-            if (!end_word(t, out, &w, e)) return false;
-        } else if (!unicode_is_control(c) && !add_clean_char(t, out, &w, c, e)) {
-            return false;
-        }
+        bool line = c == '\t' || c == '\n' || c == '\r'; /* the other control characters vanish, white space or not */
+        if (!line && unicode_is_control(c)) continue;
+        if (unicode_is_space(c) ? !end_word(t, out, &w, e) : !add_clean_char(t, out, &w, c, e)) return false;
     }
     return end_word(t, out, &w, e);
 }

@@ -15,8 +15,9 @@ from gguf.quants import dequantize
 
 
 class Model:
-    def __init__(self, path, dtype=np.float64):
+    def __init__(self, path, dtype=np.float64, kv_dtype=None):
         self.reader, self.dtype = GGUFReader(path), dtype
+        self.kv_dtype = kv_dtype or dtype
         self.tensors = {t.name: t for t in self.reader.tensors}
         self.arch = self.value("general.architecture")
         if self.arch not in ("llama", "qwen2", "gemma3"):
@@ -73,6 +74,9 @@ def rope_angles(m, n, local):
     half = m.rotary // 2
     frequency = base ** (-2.0 * np.arange(half) / m.rotary)
     freq_factors = m.get("rope_freqs.weight") if m.arch == "llama" else None
+    if scaling == "longrope" and m.arch == "llama":  # one choice for all positions, by the trained context
+        long = m.key("context_length") > m.key("rope.scaling.original_context_length", m.key("context_length"))
+        freq_factors = m.get(f"rope_factors_{'long' if long else 'short'}.weight")
     if freq_factors is not None:
         frequency = frequency / freq_factors.reshape(-1)[:half]
     scaled = frequency / factor
@@ -127,6 +131,7 @@ def attention(m, x, layer, angles):
     cos, sin = angles[local]
     adjacent = m.arch == "llama"
     q, k = rotate(q, cos, sin, adjacent), rotate(k, cos, sin, adjacent)
+    k, v = k.astype(m.kv_dtype).astype(m.dtype), v.astype(m.kv_dtype).astype(m.dtype)
     group = m.heads // m.kv_heads
     k, v = np.repeat(k, group, axis=1), np.repeat(v, group, axis=1)
     scores = np.einsum("ihd,jhd->hij", q, k) * m.attention_scale()
@@ -141,15 +146,35 @@ def attention(m, x, layer, angles):
     return y if bias is None else y + bias.reshape(-1)
 
 
+def experts(m, x, name):
+    """Softmax over all experts, the best of a row with their weights renormalised."""
+    used = m.key("expert_used_count")
+    route = x @ m.get(name + "ffn_gate_inp.weight").T
+    route = np.exp(route - route.max(axis=-1, keepdims=True))
+    route /= route.sum(axis=-1, keepdims=True)
+    best = np.argsort(-route, axis=-1, kind="stable")[:, :used]
+    weight = np.take_along_axis(route, best, axis=-1)
+    weight /= np.maximum(weight.sum(axis=-1, keepdims=True), 2.0 ** -14)
+    gate, up, down = (m.get(f"{name}ffn_{part}_exps.weight") for part in ("gate", "up", "down"))
+    out = np.zeros_like(x)
+    for row in range(len(x)):
+        for i, w in zip(best[row], weight[row]):
+            out[row] += w * (down[i] @ (silu(gate[i] @ x[row]) * (up[i] @ x[row])))
+    return out
+
+
 def feed_forward(m, x, layer):
     name = f"blk.{layer}."
+    if m.get(name + "ffn_gate_inp.weight") is not None:
+        return experts(m, x, name)
     gate, up = x @ m.get(name + "ffn_gate.weight").T, x @ m.get(name + "ffn_up.weight").T
     gate = gelu(gate) if m.arch == "gemma3" else silu(gate)
     return (gate * up) @ m.get(name + "ffn_down.weight").T
 
 
-def logits(path, ids, dtype=np.float64):
-    m = Model(path, dtype)
+def logits(path, ids, dtype=np.float64, kv_dtype=None):
+    """kv_dtype: keys and values are rounded to it, as a KV cache of that type does."""
+    m = Model(path, dtype, kv_dtype)
     embedding = m.get("token_embd.weight")
     x = embedding[np.asarray(ids)]
     if m.arch == "gemma3":

@@ -137,6 +137,8 @@ void rand_row(struct rng *r, void *row, enum quant_type type, size_t n, enum row
             b[0] = (uint8_t)(kind == ROW_LARGE_SCALES   ? rand_int(r, 150, 200)
                              : kind == ROW_SMALL_SCALES ? rand_int(r, 0, 20)
                                                         : rand_int(r, 118, 128));
+        /* with a min, one code stays low: else scale and min may cancel and no value shows how large they are */
+        if (kind == ROW_HIGH_CODES && m >= 0) b[type == QUANT_Q2_K ? (uint32_t)d - 1 : f->block_bytes - 1] = 0;
         if (kind == ROW_ZERO) memset(b, 0, f->block_bytes);
     }
 }

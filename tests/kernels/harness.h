@@ -40,6 +40,6 @@ void test_levels_agree(struct test *t, const struct kernels *other);
 void test_attention(struct test *t);
 void test_elementwise(struct test *t);
 void test_compute(struct test *t, enum cpu_level level);
-int bench(enum cpu_level level, const char *filter);
+int bench(enum cpu_level level, int n_threads, const char *filter); /* n_threads 0 = all */
 
 #endif

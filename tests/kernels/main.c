@@ -1,4 +1,4 @@
-/* kernels: tests of every level that this CPU has.   kernels [--level L] [--seed N] [--bench [TYPE]] */
+/* kernels: tests of every level that this CPU has.   kernels [--level L] [--seed N] [--threads N] [--bench [TYPE]] */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -23,6 +23,7 @@ static void run_level(struct test *t, enum cpu_level level)
 int main(int argc, char **argv)
 {
     uint64_t seed;
+    int n_threads = 0;
     rng_secure(&seed, sizeof seed);
     enum cpu_level highest = cpu_level_detect(), from = CPU_C, to = highest;
     for (int i = 1; i < argc; i++) {
@@ -31,10 +32,12 @@ int main(int argc, char **argv)
         } else if (!strcmp(argv[i], "--level") && i + 1 < argc && cpu_level_parse(&from, argv[i + 1])) {
             to = from;
             i++;
+        } else if (!strcmp(argv[i], "--threads") && i + 1 < argc) {
+            n_threads = (int)strtol(argv[++i], NULL, 10);
         } else if (!strcmp(argv[i], "--bench")) {
-            return bench(to, i + 1 < argc ? argv[i + 1] : NULL);
+            return bench(to, n_threads, i + 1 < argc ? argv[i + 1] : NULL);
         } else {
-            fprintf(stderr, "usage: kernels [--level c|avx2|avx512|amx] [--seed N] [--bench [TYPE]]\n");
+            fprintf(stderr, "usage: kernels [--level c|avx2|avx512|amx] [--seed N] [--threads N] [--bench [TYPE]]\n");
             return 2;
         }
     }

@@ -1,14 +1,30 @@
-/* oracle: runners for the data sets with known answers. */
+/* oracle: data sets made with the reference programs (Python Jinja2, the models' tokenizers, ...), run through our code
+ * and compared. Each set is one function in one file; oracle_main.c holds the table of them. */
 #ifndef ORACLE_H
 #define ORACLE_H
 
+#include <jansson.h>
 #include <stdbool.h>
 #include <stddef.h>
+
+#include "base/str.h"
 
 struct oracle_count {
     size_t passed, failed, skipped;
 };
 
-bool oracle_tokenizers(const char *data_dir, struct oracle_count *count);
+/* Runs the set that lies in data_dir. false: the folder cannot be read. */
+typedef bool oracle_set(const char *data_dir, struct oracle_count *count);
+oracle_set oracle_templates, oracle_jinja_cases, oracle_tokenizers;
+
+/* Counts one comparison; prints the first few differences: the id, then both texts from where they part. */
+void oracle_compare(struct oracle_count *count, const char *id, struct str got, struct str expected);
+void oracle_fail(struct oracle_count *count, const char *id, const char *what);
+
+/* Calls each(ctx, line) for every line of the files in data_dir whose names begin with prefix and end in .jsonl. */
+typedef void oracle_line(void *ctx, json_t *line);
+bool oracle_each_line(const char *data_dir, const char *prefix, oracle_line *each, void *ctx);
+/* The whole file, for mem_free; NULL when it cannot be read. */
+char *oracle_read(size_t *len, const char *path);
 
 #endif

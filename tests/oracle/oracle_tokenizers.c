@@ -1,6 +1,6 @@
 /* Data set "tokenizers": ids of texts as the models' own tokenizers give them. cases/ and vectors/ need the vocabulary
- * of that name in gguf/, cases-npm/ those that tools/npm-vocab puts into the cache folder. Every text whose vocabulary can
- * give all bytes must also come back from its ids. */
+ * of that name in gguf/, cases-npm/ those that tools/npm-vocab puts into the cache folder. Every text whose vocabulary
+ * can give all bytes must also come back from its ids. */
 #include <dirent.h>
 #include <jansson.h>
 #include <stdio.h>
@@ -47,7 +47,8 @@ static bool open_vocabulary(struct subject *s, const char *path)
     return false;
 }
 
-static bool open_subject(struct subject *s, struct oracle_count *count, const char *data_dir, const char *kind, const char *set)
+static bool open_subject(struct subject *s, struct oracle_count *count, const char *data_dir, const char *kind,
+                         const char *set)
 {
     char path[4096];
     const char *cache = getenv("XDG_CACHE_HOME"), *home = getenv("HOME");
@@ -55,7 +56,10 @@ static bool open_subject(struct subject *s, struct oracle_count *count, const ch
     snprintf(s->name, sizeof s->name, "%s/%s", kind, set);
     snprintf(path, sizeof path, "%s/gguf/ggml-vocab-%s.gguf", data_dir, set);
     bool found = strcmp(kind, "cases-npm") != 0 && open_vocabulary(s, path);
-    snprintf(path, sizeof path, "%s%s/parley/vocab/%s.gguf", cache && *cache ? cache : home ? home : "",
+    snprintf(path, sizeof path, "%s%s/parley/vocab/%s.gguf",
+             cache && *cache ? cache
+             : home          ? home
+                             : "",
              cache && *cache ? "" : "/.cache", cached_name(set));
     if (!found && !open_vocabulary(s, path)) {
         printf("tokenizers: %s skipped: no vocabulary (tools/npm-vocab fetches those that can be had)\n", s->name);
@@ -74,8 +78,8 @@ static void close_subject(struct subject *s)
     gguf_close(s->gguf);
 }
 
-static void show(struct subject *s, const char *what, struct str text, const struct token_list *got, const uint32_t *want,
-                 size_t n_want)
+static void show(struct subject *s, const char *what, struct str text, const struct token_list *got,
+                 const uint32_t *want, size_t n_want)
 {
     s->count->failed++;
     if (s->n_shown++ >= MAX_SHOWN) return;
@@ -96,7 +100,8 @@ static void check(struct subject *s, struct str text, const uint32_t *want, size
     bool ok = tokenizer_encode(s->tokenizer, &got, text, false, NULL, 0, &e);
     if (!ok || got.n != n_want || (n_want > 0 && memcmp(got.ids, want, n_want * sizeof *want) != 0)) {
         show(s, ok ? "ids" : e.msg, text, &got, want, n_want);
-    } else if (s->round_trip && (!tokenizer_decode(s->tokenizer, &back, got.ids, got.n, true) || !str_eq(buf_str(&back), text))) {
+    } else if (s->round_trip &&
+               (!tokenizer_decode(s->tokenizer, &back, got.ids, got.n, true) || !str_eq(buf_str(&back), text))) {
         show(s, "round trip", text, &got, want, n_want);
     } else {
         s->count->passed++;
@@ -112,10 +117,8 @@ static void check_line(struct subject *s, const char *line)
     size_t n = json_array_size(ids);
     uint32_t *want = mem_alloc((n + 1) * sizeof *want);
     for (size_t i = 0; i < n; i++) want[i] = (uint32_t)json_integer_value(json_array_get(ids, i));
-    if (text && ids)
-        check(s, (struct str){json_string_value(text), json_string_length(text)}, want, n);
-    else
-        s->count->failed++;
+    if (text && ids) check(s, (struct str){json_string_value(text), json_string_length(text)}, want, n);
+    else s->count->failed++;
     mem_free(want);
     json_decref(root);
 }

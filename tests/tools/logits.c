@@ -1,5 +1,6 @@
-/* logits MODEL.gguf IDS [--cpu-level L] [--threads N] [--batch N]: runs the tokens of file IDS (little-endian u32) as one
- * sequence in steps of N tokens and writes the float32 logits of every position to standard output. For tests/compare. */
+/* logits MODEL.gguf IDS [--cpu-level L] [--threads N] [--batch N]: runs the tokens of file IDS (little-endian u32) as
+ * one sequence in steps of N tokens and writes the float32 logits of every position to standard output. For
+ * tests/compare. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -64,7 +65,10 @@ static bool run(struct model *m, const struct options *o, const uint32_t *ids, s
     double start = clock_seconds();
     for (size_t at = 0; ok && at < n_ids;) {
         size_t n = n_ids - at < (size_t)o->batch ? n_ids - at : (size_t)o->batch;
-        struct model_span span = {.tokens = ids + at, .n_tokens = (uint32_t)n, .pos = (uint32_t)at, .pages = pages,
+        struct model_span span = {.tokens = ids + at,
+                                  .n_tokens = (uint32_t)n,
+                                  .pos = (uint32_t)at,
+                                  .pages = pages,
                                   .n_logits = o->quiet ? 1 : (uint32_t)n};
         ok = model_forward(m, logits, kv, &span, 1, NULL, e);
         if (ok && !o->quiet) ok = fwrite(logits, sizeof *logits * info.n_vocab, n, stdout) == n;

@@ -83,7 +83,8 @@ END_TEST
 
 START_TEST(utf8_refuses_invalid_forms)
 {
-    static const char *const bad[] = {"\x80", "\xc0\x80", "\xed\xa0\x80", "\xf4\x90\x80\x80", "\xe2\x82", "\xff", "a\xc3"};
+    static const char *const bad[] = {"\x80",     "\xc0\x80", "\xed\xa0\x80", "\xf4\x90\x80\x80",
+                                      "\xe2\x82", "\xff",     "a\xc3"};
     for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) ck_assert_msg(!utf8_valid(str_from(bad[i])), "case %zu", i);
     ck_assert(utf8_valid(STR("\xe2\x82\xac \xf0\x9f\x98\x80")));
 }
@@ -162,7 +163,8 @@ START_TEST(queue_hands_over_in_order_between_threads)
     ck_assert(queue_init(&q, NULL));
     pthread_create(&t, NULL, push_numbers, &q);
     while (next < 1000)
-        for (struct queue_item *i = queue_wait(&q, -1); i; i = i->next) ck_assert_int_eq(((struct number *)i)->value, next++);
+        for (struct queue_item *i = queue_wait(&q, -1); i; i = i->next)
+            ck_assert_int_eq(((struct number *)i)->value, next++);
     pthread_join(t, NULL);
     queue_deinit(&q);
 }

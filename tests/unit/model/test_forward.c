@@ -1,5 +1,5 @@
-/* Unit tests of model: the forward pass. The logits of a token must not depend on how its sequence was cut into steps, on
- * what else was in the step, or on the number of threads. */
+/* Unit tests of model: the forward pass. The logits of a token must not depend on how its sequence was cut into steps,
+ * on what else was in the step, or on the number of threads. */
 #include <string.h>
 
 #include "base/alloc.h"
@@ -45,8 +45,11 @@ static void fixture_close(struct fixture *f)
 
 static struct model_span span_of(const struct fixture *f, int seq, int from, int n, int n_logits)
 {
-    return (struct model_span){.tokens = f->tokens[seq] + from, .n_tokens = (uint32_t)n, .pos = (uint32_t)from,
-                               .pages = f->kv.pages[seq], .n_logits = (uint32_t)n_logits};
+    return (struct model_span){.tokens = f->tokens[seq] + from,
+                               .n_tokens = (uint32_t)n,
+                               .pos = (uint32_t)from,
+                               .pages = f->kv.pages[seq],
+                               .n_logits = (uint32_t)n_logits};
 }
 
 static void forward(struct fixture *f, float *logits, const struct model_span *spans, uint32_t n)
@@ -83,7 +86,8 @@ static void same_rows(const struct fixture *f, const float *got, const float *wa
     for (int i = 0; i < n; i++) {
         const size_t at = (size_t)i * f->n_vocab;
         ck_assert_msg(memcmp(got + at, want + at, f->n_vocab * sizeof *got) == 0, "%s: row %d differs", how, i);
-        for (size_t v = 0; v < f->n_vocab; v++) ck_assert_msg(got[at + v] - got[at + v] == 0, "%s: row %d not finite", how, i);
+        for (size_t v = 0; v < f->n_vocab; v++)
+            ck_assert_msg(got[at + v] - got[at + v] == 0, "%s: row %d not finite", how, i);
     }
 }
 

@@ -195,8 +195,8 @@ static void fill(float *cs, const struct rope_params *p, const float *factors, i
     arena_deinit(&a);
 }
 
-static const struct rope_params plain = {.base = 10000, .freq_scale = 1, .n_rot = 16, .attn_factor = 1, .beta_fast = 32,
-                                         .beta_slow = 1, .n_ctx_orig = 4096};
+static const struct rope_params plain = {
+    .base = 10000, .freq_scale = 1, .n_rot = 16, .attn_factor = 1, .beta_fast = 32, .beta_slow = 1, .n_ctx_orig = 4096};
 
 START_TEST(rope_angles_are_position_times_frequency)
 {

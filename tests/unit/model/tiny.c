@@ -26,7 +26,8 @@ static void set_u32(struct tiny *t, const char *name, uint32_t v)
 
 void tiny_init(struct tiny *t, const char *arch)
 {
-    *t = (struct tiny){.arch = arch, .layers = 2, .width = 64, .heads = 4, .kv_heads = 2, .dim = 16, .ff = 96, .vocab = 100};
+    *t = (struct tiny){
+        .arch = arch, .layers = 2, .width = 64, .heads = 4, .kv_heads = 2, .dim = 16, .ff = 96, .vocab = 100};
     t->biases = strcmp(arch, "qwen2") == 0;
     if (strcmp(arch, "gemma3") == 0) {
         t->layers = 7;

@@ -1,5 +1,5 @@
-/* tiny: GGUF models of a few thousand random weights, built in memory and opened through a file. A test changes the spec
- * before tiny_open to get other shapes or a damaged file. */
+/* tiny: GGUF models of a few thousand random weights, built in memory and opened through a file. A test changes the
+ * spec before tiny_open to get other shapes or a damaged file. */
 #ifndef TINY_H
 #define TINY_H
 
@@ -11,7 +11,7 @@ enum tiny_kind { TINY_NONE, TINY_U32, TINY_F32, TINY_STR, TINY_FLAGS };
 struct tiny_key { /* a hyper-parameter without its "ARCH." */
     const char *name;
     enum tiny_kind kind;
-    uint32_t u;        /* TINY_FLAGS: this many booleans */
+    uint32_t u; /* TINY_FLAGS: this many booleans */
     float f;
     const char *s;
 };

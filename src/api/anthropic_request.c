@@ -1,0 +1,221 @@
+/* anthropic_request: the body of POST /v1/messages and count_tokens to a chat_request: parsing, the fields beside
+ * messages, and the table of fields that are refused. Fields that are not named here are accepted and ignored. */
+#include <stdio.h>
+#include <string.h>
+
+#include "api/anthropic_request_internal.h"
+#include "api/json_text.h"
+
+#define MAX_TOKENS_DEFAULT 4096
+#define STOPS_MAX 128
+#define STOP_MAX_BYTES 4096
+
+static bool is_non_empty(const json_t *value)
+{
+    return !json_is_array(value) || json_array_size(value) > 0;
+}
+
+/* A bare container id is harmless, skills are not. */
+static bool has_skills(const json_t *value)
+{
+    return json_is_object(value) && json_array_size(json_object_get(value, "skills")) > 0;
+}
+
+static bool always(const json_t *value)
+{
+    (void)value;
+    return true;
+}
+
+static const struct field_rule {
+    const char *name;
+    bool (*is_refused)(const json_t *value);
+    const char *code;
+    const char *why;
+} refused_fields[] = {
+    {"thread", always, "thread_unsupported_request",
+     "this server does not hold message threads: send the whole history"},
+    {"compaction", always, NULL, "this server does not compact conversations"},
+    {"mcp_servers", is_non_empty, NULL, "this server does not connect to MCP servers: run their tools in the client"},
+    {"container", has_skills, NULL, "this server has no containers and no skills"},
+};
+
+static bool check_refused(struct decoder *d, const json_t *body)
+{
+    for (size_t i = 0; i < sizeof refused_fields / sizeof *refused_fields; i++) {
+        const struct field_rule *rule = &refused_fields[i];
+        json_t *value = field_get(body, rule->name);
+        if (!value || !rule->is_refused(value)) continue;
+        path_push(d, rule->name);
+        decode_fail(d, "%s", rule->why);
+        d->error->code = rule->code;
+        return false;
+    }
+    return true;
+}
+
+static bool decode_stops(struct decoder *d, const json_t *body)
+{
+    json_t *list = field_get(body, "stop_sequences");
+    if (!list) return true;
+    size_t at = path_push(d, "stop_sequences");
+    if (!json_is_array(list)) return decode_mismatch(d, "an array of strings", list);
+    size_t n = json_array_size(list);
+    if (n > STOPS_MAX) return decode_fail(d, "at most %d stop sequences are accepted, found %zu", STOPS_MAX, n);
+    d->r->stops = decode_alloc(d, n, sizeof *d->r->stops);
+    if (!d->r->stops) return false;
+    for (size_t i = 0; i < n; i++) {
+        size_t inner = path_push_index(d, i);
+        const json_t *stop = json_array_get(list, i);
+        if (!json_is_string(stop)) return decode_mismatch(d, "a string", stop);
+        struct str text = json_str(stop);
+        if (!str_trim(text).len) return decode_fail(d, "each stop sequence must contain more than white space");
+        if (text.len > STOP_MAX_BYTES)
+            return decode_fail(d, "a stop sequence has at most %d bytes, found %zu", STOP_MAX_BYTES, text.len);
+        d->r->stops[d->r->n_stops++] = text;
+        path_pop(d, inner);
+    }
+    path_pop(d, at);
+    return true;
+}
+
+static bool decode_sampling(struct decoder *d, const json_t *body)
+{
+    struct chat_sampling *s = &d->r->sampling;
+    int64_t top_k = 0;
+    int64_t seed = 0;
+    bool ok = field_number(d, &s->temperature, &s->has_temperature, body, "temperature", 0, 10) &&
+              field_number(d, &s->top_p, &s->has_top_p, body, "top_p", 0, 1) &&
+              field_integer(d, &top_k, &s->has_top_k, body, "top_k", 0, INT32_MAX) &&
+              field_number(d, &s->min_p, &s->has_min_p, body, "min_p", 0, 1) &&
+              field_integer(d, &seed, &s->has_seed, body, "seed", 0, INT64_MAX) &&
+              field_number(d, &s->repeat_penalty, &s->has_repeat_penalty, body, "repeat_penalty", 0.01, 100) &&
+              field_number(d, &s->presence_penalty, &s->has_presence_penalty, body, "presence_penalty", -10, 10) &&
+              field_number(d, &s->frequency_penalty, &s->has_frequency_penalty, body, "frequency_penalty", -10, 10);
+    s->top_k = (int)top_k;
+    s->seed = (uint64_t)seed;
+    return ok;
+}
+
+static bool decode_max_tokens(struct decoder *d, const json_t *body)
+{
+    int64_t n = MAX_TOKENS_DEFAULT;
+    if (d->call == ANTHROPIC_CREATE && !field_integer(d, &n, &d->r->has_max_tokens, body, "max_tokens", 0, INT32_MAX))
+        return false;
+    d->r->max_tokens = (uint32_t)n;
+    return true;
+}
+
+static bool decode_thinking(struct decoder *d, const json_t *body)
+{
+    json_t *thinking = field_get(body, "thinking");
+    if (!thinking) return true;
+    size_t at = path_push(d, "thinking");
+    if (!json_is_object(thinking)) return decode_mismatch(d, "an object", thinking);
+    struct str type = STR("");
+    int64_t budget = 0;
+    bool has_budget = false;
+    if (!field_str(d, &type, thinking, "type", true) ||
+        !field_integer(d, &budget, &has_budget, thinking, "budget_tokens", 0, INT32_MAX))
+        return false;
+    /* Modes are an open list: what is not off lets the model decide. */
+    if (str_eq(type, STR("disabled"))) d->r->thinking = CHAT_THINKING_OFF;
+    else if (str_eq(type, STR("enabled"))) d->r->thinking = CHAT_THINKING_ON;
+    else d->r->thinking = CHAT_THINKING_ADAPTIVE;
+    d->r->thinking_budget = d->r->thinking == CHAT_THINKING_OFF ? 0 : (uint32_t)budget;
+    path_pop(d, at);
+    return true;
+}
+
+/* {"type":"json_schema","schema":{...}}; {"type":"text"} and absence mean free text. */
+static bool decode_format(struct decoder *d, const json_t *parent, const char *key)
+{
+    json_t *format = field_get(parent, key);
+    if (!format) return true;
+    size_t at = path_push(d, key);
+    struct str type = STR("");
+    if (!json_is_object(format)) return decode_mismatch(d, "an object", format);
+    if (!field_str(d, &type, format, "type", true)) return false;
+    path_pop(d, at);
+    if (str_eq(type, STR("text"))) return true;
+    path_push(d, key);
+    if (!d->support->output_schema)
+        return decode_fail(d, "structured output is not supported by this server yet "
+                              "(capability_rejected: structured_outputs_unsupported)");
+    if (!str_eq(type, STR("json_schema"))) return decode_fail(d, "unknown format, expected json_schema");
+    json_t *schema = field_get(format, "schema");
+    path_push(d, "schema");
+    if (!json_is_object(schema)) return decode_mismatch(d, "an object", json_object_get(format, "schema"));
+    d->r->output_schema = schema;
+    path_pop(d, at);
+    return true;
+}
+
+static bool decode_output(struct decoder *d, const json_t *body)
+{
+    json_t *config = field_get(body, "output_config");
+    if (field_get(body, "output_format") && field_get(config, "format"))
+        return decode_fail(d, "output_format: give either output_format or output_config.format, not both");
+    if (!decode_format(d, body, "output_format")) return false;
+    if (!config) return true;
+    size_t at = path_push(d, "output_config");
+    if (!json_is_object(config)) return decode_mismatch(d, "an object", config);
+    if (!field_str(d, &d->r->effort, config, "effort", false) || !decode_format(d, config, "format")) return false;
+    path_pop(d, at);
+    return true;
+}
+
+/* Hints only: whatever their form, they never fail. The user id of coding agents is JSON in a string. */
+static bool decode_metadata(struct decoder *d, const json_t *body)
+{
+    json_t *user = json_object_get(field_get(body, "metadata"), "user_id");
+    if (!json_is_string(user)) return true;
+    d->r->user_id = json_str(user);
+    if (!str_starts(d->r->user_id, STR("{")) || d->r->user_id.len > 4096) return true;
+    json_t *parsed = json_loadb(d->r->user_id.ptr, d->r->user_id.len, 0, NULL);
+    json_t *session = json_object_get(parsed, "session_id");
+    if (json_is_string(session)) d->r->session_id = arena_try_str(&d->r->arena, json_str(session));
+    json_decref(parsed);
+    return true;
+}
+
+static bool decode_body(struct decoder *d, const json_t *body)
+{
+    if (!json_is_object(body)) return decode_mismatch(d, "an object", body);
+    if (!field_str(d, &d->r->model, body, "model", true)) return false;
+    if (!d->r->model.len || d->r->model.len > 256)
+        return decode_fail(d, "model: Input should have 1 to 256 bytes, found %zu", d->r->model.len);
+    return check_refused(d, body) && decode_system(d, body) && decode_messages(d, body) && decode_tools(d, body) &&
+           decode_max_tokens(d, body) && decode_stops(d, body) && decode_sampling(d, body) &&
+           decode_thinking(d, body) && decode_output(d, body) && decode_metadata(d, body) &&
+           field_bool(d, &d->r->stream, body, "stream");
+}
+
+static bool parse(struct chat_request *r, char *body, size_t body_len, struct anthropic_error *e)
+{
+    struct err err;
+    if (!str_trim((struct str){body, body_len}).len)
+        return anthropic_error_set(e, 400, NULL, "the request body is empty, expected a JSON object");
+    if (!json_text_screen(body, body_len, &err))
+        return anthropic_error_set(e, err.kind == ERR_TOO_LARGE ? 413 : 400, NULL, "%s", err.msg);
+    json_error_t where;
+    r->json = json_loadb(body, body_len, JSON_ALLOW_NUL | JSON_DECODE_ANY, &where);
+    if (r->json) return true;
+    return anthropic_error_set(e, 400, NULL, "the request body is not valid JSON: %s (line %d, column %d)", where.text,
+                               where.line, where.column);
+}
+
+bool anthropic_request_decode(struct chat_request **out, char *body, size_t body_len, enum anthropic_call call,
+                              const struct anthropic_support *support, struct anthropic_error *e)
+{
+    /* The nested blocks of the JSON become at most a struct each, and merging copies them once. */
+    struct chat_request *r = chat_request_create(((size_t)16 << 20) + 16 * body_len);
+    if (!r) return anthropic_error_set(e, 529, NULL, "out of memory");
+    struct decoder d = {.r = r, .support = support, .call = call, .error = e};
+    if (parse(r, body, body_len, e) && decode_body(&d, r->json)) {
+        *out = r;
+        return true;
+    }
+    chat_request_destroy(r);
+    return false;
+}
