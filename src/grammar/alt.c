@@ -416,10 +416,11 @@ static uint32_t child_node(struct grammar *g, struct object_alt *o, int64_t name
             if (matched >> (k & 63) & 1) list[n++] = a->pattern_raws[j] << 1, known = true;
         if (!known) list[n++] = a->raw << 1;
     }
-    if (!GROW(g, list, cap, n + o->n_extra + 1)) goto out;
+    if (!GROW(g, list, cap, n + o->n_extra + o->n_exists)) goto out;
     for (uint32_t i = 0; i < o->n_extra; i++)
         if (o->extra[i].name == name) list[n++] = o->extra[i].literal;
-    if (select) list[n++] = o->exists[select - 1].literal;
+    for (uint32_t i = 0; i < o->n_exists; i++)
+        if (select >> i & 1) list[n++] = o->exists[i].literal;
     node = node_get(g, list, n);
 out:
     grammar_discharge(g, cap * sizeof *list);
@@ -563,9 +564,9 @@ static bool object_fits(struct grammar *g, struct object_alt *o)
     for (uint32_t i = 0; i < o->n_exists; i++) {
         bool some = false;
         for (uint32_t k = 0; k < o->n_names && !some; k++)
-            some = dfa_match(g, o->exists[i].keys, o->names[k]) && child_fits(g, object_child(g, o, k, o->names[k], i + 1));
-        if (!some) some = child_fits(g, child_node(g, o, -1, STR_NONE, 0, i + 1));
-        for (unsigned k = 0; k < 64 && !some; k++) some = child_fits(g, child_node(g, o, -1, STR_NONE, (uint64_t)1 << k, i + 1));
+            some = dfa_match(g, o->exists[i].keys, o->names[k]) && child_fits(g, object_child(g, o, k, o->names[k], 1u << i));
+        if (!some) some = child_fits(g, child_node(g, o, -1, STR_NONE, 0, 1u << i));
+        for (unsigned k = 0; k < 64 && !some; k++) some = child_fits(g, child_node(g, o, -1, STR_NONE, (uint64_t)1 << k, 1u << i));
         if (!some) return false;
     }
     if (o->min <= o->n_required || all_others_fit(g, o)) return true;

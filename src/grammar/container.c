@@ -55,9 +55,7 @@ static bool all_exist(const struct frame *f)
 
 static uint32_t slots_needed(const struct frame *f)
 {
-    uint32_t n = f->left;
-    for (uint32_t i = 0; i < f->alt->object.n_exists; i++) n += !(f->done >> i & 1);
-    return n;
+    return f->left ? f->left : !all_exist(f); /* one member may be several of them at once */
 }
 
 static bool can_close(const struct frame *f)
@@ -136,7 +134,7 @@ static const struct frame *with_key(struct machine *m, const struct frame *f, in
     struct frame *c = copy_frame(m, f);
     if (!c) return NULL;
     c->n++;
-    if (select) c->done |= 1u << (select - 1);
+    c->done |= select;
     if (name >= 0) {
         size_t words = (f->alt->object.n_names + 63) / 64;
         uint64_t *seen = pool_alloc(&m->pool, words * sizeof *seen);
@@ -167,22 +165,34 @@ static void member(struct machine *m, const struct frame *f, int64_t name, struc
     machine_emit(m, (struct thread){.kind = THREAD_COLON, .state = node, .frame = next});
 }
 
+/* A member can be the one that an `exists` asks for; for up to MAX_TAKEN of them every choice is followed. */
+#define MAX_TAKEN 4
+static void members(struct machine *m, const struct frame *f, int64_t name, struct str key)
+{
+    const struct object_alt *o = &f->alt->object;
+    uint32_t free = 0, list[MAX_EXISTS], n = 0;
+    for (uint32_t i = 0; i < o->n_exists; i++) {
+        if ((f->done >> i & 1) || !dfa_match(m->g, o->exists[i].keys, key)) continue;
+        if (o->exists[i].literal == RAW_TRUE << 1 || o->exists[i].literal == (RAW_FALSE << 1 | 1)) free |= 1u << i;
+        else if (n < MAX_TAKEN) list[n++] = i;
+    }
+    for (uint32_t set = 0; set < 1u << n; set++) {
+        uint32_t select = free;
+        for (uint32_t i = 0; i < n; i++) select |= (set >> i & 1) << list[i];
+        member(m, f, name, key, select);
+    }
+}
+
 static void end_key(struct machine *m, const struct thread *t)
 {
     const struct frame *f = t->frame;
-    struct object_alt *o = &f->alt->object;
     struct str key = str_slice(buf_str(&m->text), t->start, m->text.len - 1);
     struct buf decoded;
     buf_init(&decoded, POOL_CHUNK);
     bool plain = key.len == 0 || !memchr(key.ptr, '\\', key.len);
     if (plain || decode_string(&decoded, key)) {
         if (!plain) key = buf_str(&decoded);
-        int64_t name = object_name(o, key);
-        if (f->n < o->max && !is_used(f, key)) {
-            member(m, f, name, key, 0);
-            for (uint32_t i = 0; i < o->n_exists; i++)
-                if (!(f->done >> i & 1) && dfa_match(m->g, o->exists[i].keys, key)) member(m, f, name, key, i + 1);
-        }
+        if (f->n < f->alt->object.max && !is_used(f, key)) members(m, f, object_name(&f->alt->object, key), key);
     }
     buf_deinit(&decoded);
 }
@@ -256,7 +266,7 @@ bool array_accepts(struct machine *m, const struct frame **frame, size_t end)
     const struct frame *f = *frame;
     if (!f->alt->array.unique) return true;
     bool ok;
-    uint64_t h = value_hash(str_slice(buf_str(&m->text), f->start, end), &ok);
+    uint64_t h = json_value_hash(str_slice(buf_str(&m->text), f->start, end), &ok);
     for (const struct used *u = f->used; u; u = u->next)
         if (u->hash == h) return false;
     struct used *u = pool_alloc(&m->pool, sizeof *u);

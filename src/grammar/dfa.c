@@ -8,6 +8,7 @@
 #include "grammar/grammar_internal.h"
 
 #define LIVE_LIMIT 4000
+#define LIVE_TOTAL 200000 /* states looked at for one grammar, then all count as alive */
 #define MAX_STATES 200000
 #define UNKNOWN (-2)
 
@@ -113,39 +114,48 @@ static int32_t raw_next(struct grammar *g, struct dfa *d, uint32_t state, unsign
     return to;
 }
 
-/* Breadth-first search for a match from `state`; settles the life of the states on the way. */
+struct visit {
+    uint32_t state, class;
+};
+
+/* Depth-first search for a match from `state`: what can match is mostly found on the first way down. Settles the life of
+ * the states on that way, or of all that were seen when nothing matches. */
 static void settle_life(struct grammar *g, struct dfa *d, uint32_t state)
 {
-    uint32_t *queue = mem_try_alloc(LIVE_LIMIT * sizeof *queue), *from = mem_try_alloc(LIVE_LIMIT * sizeof *from);
-    size_t n = 0, found = SIZE_MAX;
-    bool full = !queue || !from;
+    struct visit *stack = mem_try_alloc(LIVE_LIMIT * sizeof *stack);
+    uint32_t *seen = mem_try_alloc(LIVE_LIMIT * sizeof *seen);
+    size_t n = 0, n_seen = 0;
+    bool found = !stack || !seen || g->searched > LIVE_TOTAL, full = found;
     if (!full) {
-        queue[n] = state, from[n++] = 0;
+        stack[n++] = (struct visit){state, 0};
+        seen[n_seen++] = state;
         d->states[state].life = LIFE_SEARCHED;
     }
-    for (size_t i = 0; i < n && !full && found == SIZE_MAX; i++)
-        for (unsigned c = 0; c < d->n_classes && found == SIZE_MAX; c++) {
-            int32_t to = raw_next(g, d, queue[i], c);
-            if (to < 0) continue;
-            if (d->states[to].life == LIFE_ALIVE) found = i;
-            if (d->states[to].life != LIFE_UNKNOWN) continue;
-            if (n == LIVE_LIMIT) {
-                full = true;
-                break;
-            }
-            d->states[to].life = LIFE_SEARCHED;
-            queue[n] = (uint32_t)to;
-            from[n++] = (uint32_t)i;
+    while (n > 0 && !found && !full) {
+        struct visit *v = &stack[n - 1];
+        if (v->class == d->n_classes) {
+            n--;
+            continue;
         }
-    bool dead = !full && found == SIZE_MAX && !g->exhausted;
-    for (size_t i = 0; i < n; i++) d->states[queue[i]].life = dead ? LIFE_DEAD : LIFE_UNKNOWN;
-    if (!dead) d->states[state].life = LIFE_ALIVE;
-    for (size_t i = found; found != SIZE_MAX; i = from[i]) {
-        d->states[queue[i]].life = LIFE_ALIVE;
-        if (i == 0) break;
+        int32_t to = raw_next(g, d, v->state, v->class++);
+        if (to < 0) continue;
+        if (d->states[to].life == LIFE_ALIVE) found = true;
+        if (d->states[to].life != LIFE_UNKNOWN) continue;
+        if (n_seen == LIVE_LIMIT) {
+            full = true;
+            break;
+        }
+        d->states[to].life = LIFE_SEARCHED;
+        stack[n++] = (struct visit){(uint32_t)to, 0};
+        seen[n_seen++] = (uint32_t)to;
     }
-    mem_free(queue);
-    mem_free(from);
+    g->searched += (uint32_t)n_seen;
+    bool dead = !full && !found && !g->exhausted;
+    for (size_t i = 0; i < n_seen; i++) d->states[seen[i]].life = dead ? LIFE_DEAD : LIFE_UNKNOWN;
+    for (size_t i = 0; i < n; i++) d->states[stack[i].state].life = LIFE_ALIVE;
+    if (!dead) d->states[state].life = LIFE_ALIVE;
+    mem_free(stack);
+    mem_free(seen);
 }
 
 bool dfa_alive(struct grammar *g, struct dfa *d, uint32_t state)

@@ -69,7 +69,6 @@ static const struct row {
      0, NULL},
     {"json-pointer", "^(?:/(?:[^/~]|~[01])*)*$", 0, NULL},
     {"relative-json-pointer", "^(?:0|[1-9][0-9]*)(?:#|(?:/(?:[^/~]|~[01])*)*)$", 0, NULL},
-    {"byte", "^(?:[A-Za-z0-9+/]{4})*(?:[A-Za-z0-9+/]{2}==|[A-Za-z0-9+/]{3}=)?$", 0, NULL},
 };
 
 /* 23:59:60 in UTC, seen from whole and half hours east and west. */

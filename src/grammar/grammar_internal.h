@@ -284,7 +284,7 @@ struct exists { /* some member whose key is in keys has a value that fits the li
 };
 struct child_memo {
     uint64_t matched; /* patterns */
-    uint32_t select;  /* which `exists` the member is taken for: 0 = none, else 1 + its index */
+    uint32_t select;  /* bits: which `exists` the member is taken for */
     uint32_t node;
 };
 struct extra { /* a literal on one member that a negation brought */
@@ -400,7 +400,7 @@ struct grammar {
     struct node *nodes;
     uint32_t *node_slots;
     size_t n_nodes, nodes_cap, n_node_slots;
-    uint32_t n_alts, busy_hits, fits_depth;
+    uint32_t n_alts, busy_hits, fits_depth, work, searched;
     struct op *ops;
     size_t n_ops, ops_cap;
     uint32_t entry;

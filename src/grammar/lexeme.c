@@ -179,7 +179,7 @@ static uint64_t hash_json(const json_t *v, unsigned depth)
     return hash64(&h, sizeof h, kind);
 }
 
-uint64_t value_hash(struct str json, bool *ok)
+uint64_t json_value_hash(struct str json, bool *ok)
 {
     size_t flags = JSON_DECODE_ANY | JSON_ALLOW_NUL;
     json_t *v = json_loadb(json.ptr, json.len, flags, NULL);

@@ -105,6 +105,6 @@ bool take_space(struct machine *m, struct thread *t, uint8_t byte); /* it was wh
 enum lexed { LEX_DEAD, LEX_MORE, LEX_CLOSED };
 enum lexed lex_string(struct machine *m, struct thread *t, uint8_t byte, uint32_t min, uint32_t max);
 bool decode_string(struct buf *out, struct str raw); /* between the quotes, already checked */
-uint64_t value_hash(struct str json, bool *ok);      /* equal for equal JSON values */
+uint64_t json_value_hash(struct str json, bool *ok);      /* equal for equal JSON values */
 
 #endif

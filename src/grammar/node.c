@@ -8,8 +8,9 @@
 #include "base/hash.h"
 #include "grammar/grammar_internal.h"
 
-#define MAX_STEPS 100000  /* of taking one node apart */
-#define MAX_BRANCHES 5000 /* alternatives before building */
+#define MAX_STEPS 50000   /* of taking one node apart */
+#define MAX_WORK 400000   /* of taking all of them apart, with a surcharge for each alternative */
+#define MAX_BRANCHES 2000 /* alternatives before building */
 #define MAX_DEPTH 600     /* of nested choices */
 
 struct todo {
@@ -553,7 +554,7 @@ static void expand(struct expansion *x, struct position p)
         const struct todo **list = p.simple ? &p.simple : &p.choices;
         const struct todo *t = *list;
         *list = t->next;
-        if (++x->steps > MAX_STEPS) give_up(x, "the combination of keywords has too many alternatives");
+        if (++x->steps > MAX_STEPS || ++x->g->work > MAX_WORK) give_up(x, "the combination of keywords has too many alternatives");
         if (t->is_atom && needs_choice(x->g->schema.atoms[t->id], t->neg)) {
             choose(x, p, t);
             p.types = 0;
@@ -561,6 +562,7 @@ static void expand(struct expansion *x, struct position p)
         else if (!take_raw(x, &p, t)) p.types = 0;
     }
     if (p.types && !x->failed) {
+        x->g->work += 10;
         if (++x->branches > MAX_BRANCHES) give_up(x, "the combination of keywords has too many alternatives");
         unsigned numbers = p.types & (TYPE_INT | TYPE_FRAC);
         for (unsigned type = 1; type < TYPE_ALL; type <<= 1) {
