@@ -7,8 +7,8 @@
 #include "base/hash.h"
 #include "grammar/grammar_internal.h"
 
-#define LIVE_LIMIT 4000
-#define LIVE_TOTAL 200000 /* states looked at for one grammar, then all count as alive */
+#define LIVE_LIMIT 3000
+#define LIVE_TOTAL 20000 /* states looked at for one grammar, then all count as alive */
 #define MAX_STATES 200000
 #define UNKNOWN (-2)
 

@@ -24,7 +24,7 @@
     ")?::" H16 ":" LS32 "|(?:(?:" H16 ":){0,4}" H16 ")?::" LS32 "|(?:(?:" H16 ":){0,5}" H16 ")?::" H16 "|(?:(?:" H16    \
     ":){0,6}" H16 ")?::)"
 #define PCT "%[0-9A-Fa-f]{2}"
-#define IPFUTURE "v[0-9A-Fa-f]+\\.[A-Za-z0-9._~!$&'()*+,;=:-]+"
+#define IPFUTURE "[vV][0-9A-Fa-f]+\\.[A-Za-z0-9._~!$&'()*+,;=:-]+"
 #define UCS "\\u{A0}-\\u{D7FF}\\u{F900}-\\u{FDCF}\\u{FDF0}-\\u{FFEF}\\u{10000}-\\u{1FFFD}\\u{20000}-\\u{2FFFD}\\u{30000}-\\u{EFFFD}"
 #define ATEXT "[A-Za-z0-9!#$%&'*+/=?^_`{|}~-]"
 #define UATEXT "[A-Za-z0-9!#$%&'*+/=?^_`{|}~\\u{80}-\\u{10FFFF}-]"
@@ -53,7 +53,7 @@ static const struct row {
     {"duration", "^P(?:\\d+W|(?:\\d+Y(?:\\d+M(?:\\d+D)?)?|\\d+M(?:\\d+D)?|\\d+D)(?:T" CLOCK ")?|T" CLOCK ")$", 0, NULL},
     {"email", "^(?:" ATEXT "+(?:\\." ATEXT "+)*|\"(?:[ !#-\\[\\]-~]|\\\\[ -~])*\")@(?:" HOST "|\\[(?:" IPV4 "|IPv6:" IPV6 ")\\])$",
      320, NULL},
-    {"idn-email", "^" UATEXT "+(?:\\." UATEXT "+)*@[A-Za-z0-9\\u{80}-\\u{10FFFF}](?:[A-Za-z0-9.\\u{80}-\\u{10FFFF}-]*[A-Za-z0-9\\u{80}-\\u{10FFFF}])?$",
+    {"idn-email", "^(?:" UATEXT "+(?:\\." UATEXT "+)*|\"(?:[ !#-\\[\\]-~\\u{80}-\\u{10FFFF}]|\\\\[ -~])*\")@[A-Za-z0-9\\u{80}-\\u{10FFFF}](?:[A-Za-z0-9.\\u{80}-\\u{10FFFF}-]*[A-Za-z0-9\\u{80}-\\u{10FFFF}])?$",
      320, "@.*\\.\\."},
     {"hostname", "^" HOST "$", 253, "(?:^|\\.)..--"},
     {"ipv4", "^" IPV4 "$", 0, NULL},
@@ -64,7 +64,7 @@ static const struct row {
     {"iri", "^" URI(UCS, PRIVATE) "$", 0, NULL},
     {"iri-reference", "^(?:" URI(UCS, PRIVATE) "|" RELATIVE(UCS, PRIVATE) ")$", 0, NULL},
     {"uri-template",
-     "^(?:[!#$&(-;=?-\\[\\]_a-z~\\u{A0}-\\u{D7FF}\\u{E000}-\\u{FDCF}\\u{FDF0}-\\u{FFEF}\\u{10000}-\\u{EFFFD}]|" PCT
+     "^(?:[!#$&-;=?-\\[\\]_a-z~\\u{A0}-\\u{D7FF}\\u{E000}-\\u{FDCF}\\u{FDF0}-\\u{FFEF}\\u{10000}-\\u{EFFFD}]|" PCT
      "|\\{[+#./;?&=,!@|]?" VARSPEC "(?:," VARSPEC ")*\\})*$",
      0, NULL},
     {"json-pointer", "^(?:/(?:[^/~]|~[01])*)*$", 0, NULL},

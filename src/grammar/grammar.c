@@ -124,7 +124,7 @@ static void explore(struct grammar *g, uint32_t root)
     }
 }
 
-static struct grammar *give(struct grammar *g, struct err *e)
+struct grammar *grammar_give(struct grammar *g, struct err *e)
 {
     if (g->exhausted) err_set(e, ERR_TOO_LARGE, "%s%sneeds more than the budget of %zu bytes", g->where ? g->where : "",
                               g->where ? ": " : "the grammar ", g->max_bytes);
@@ -159,7 +159,7 @@ struct grammar *grammar_from_schema(struct str json, const struct grammar_option
     uint32_t end = program_add(g, (struct op){.kind = OP_END});
     g->entry = program_schema(g, json, end, e);
     if (g->entry == OP_NOWHERE) return grammar_unref(g), NULL;
-    return give(g, e);
+    return grammar_give(g, e);
 }
 
 struct grammar *grammar_from_regex(struct str pattern, const struct grammar_options *o, struct err *e)
@@ -174,7 +174,7 @@ struct grammar *grammar_from_regex(struct str pattern, const struct grammar_opti
     if (!d && e->kind == ERR_NONE) err_set(e, ERR_INVALID, "the pattern matches nothing");
     if (!d) return grammar_unref(g), NULL;
     g->entry = program_add(g, (struct op){.kind = OP_TEXT, .dfa = d, .a = end});
-    return give(g, e);
+    return grammar_give(g, e);
 }
 
 bool grammar_explain(const struct grammar *g, struct buf *out)

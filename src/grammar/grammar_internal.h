@@ -246,8 +246,8 @@ struct schema {
     size_t n_raws, raws_cap, n_atoms, atoms_cap, n_resources, resources_cap;
     struct raw_slot *by_json; /* json_t* -> raw */
     size_t n_slots;
-    json_t *root;
-    json_t **made; /* values synthesised for enum members */
+    size_t n_loaded; /* raws before it are loaded */
+    json_t **made; /* documents, and schemas made for members of an enum */
     size_t n_made, made_cap;
 };
 
@@ -382,6 +382,7 @@ struct op {
 };
 #define OP_NOWHERE UINT32_MAX
 uint32_t program_add(struct grammar *g, struct op op);
+uint32_t program_gbnf(struct grammar *g, struct str text, uint32_t next, struct err *e);
 uint32_t program_schema(struct grammar *g, struct str json, uint32_t next, struct err *e); /* one value, then next */
 
 /* ---- the whole ---- */
@@ -409,6 +410,8 @@ struct grammar {
     struct memo *memo;
 };
 
+/* g, or NULL and the reason when its compilation met a refusal or the end of the budget. */
+struct grammar *grammar_give(struct grammar *g, struct err *e);
 void memo_deinit(struct grammar *g);
 struct grammar *grammar_new(const struct grammar_options *o, struct err *e);
 void grammar_refuse(struct grammar *g, const struct path *p, const char *keyword, const char *fmt, ...)

@@ -83,6 +83,58 @@ void grammar_matcher_destroy(struct grammar_matcher *x)
     mem_free(x);
 }
 
+/* Frames form chains; the copy repeats each thread's chain (shared parents are copied again, equal hashes keep them equal). */
+static const struct frame *clone_frame(struct pool *p, const struct frame *f)
+{
+    const struct frame *first = NULL;
+    struct frame *below = NULL;
+    for (; f; f = f->up) {
+        struct frame *c = pool_alloc(p, sizeof *c);
+        if (!c) return NULL;
+        *c = *f;
+        if (below) below->up = c;
+        else first = c;
+        below = c;
+        if (f->kind == FRAME_OBJECT) {
+            size_t bytes = (f->alt->object.n_names + 63) / 64 * sizeof *f->seen;
+            uint64_t *seen = pool_alloc(p, bytes);
+            if (!seen) return NULL;
+            memcpy(seen, f->seen, bytes);
+            c->seen = seen;
+        }
+        struct used **at = (struct used **)(uintptr_t)&c->used;
+        for (const struct used *u = f->used; u; u = u->next) {
+            struct used *v = pool_alloc(p, sizeof *v);
+            char *text = pool_alloc(p, u->text.len + 1);
+            if (!v || !text) return NULL;
+            if (u->text.len) memcpy(text, u->text.ptr, u->text.len);
+            *v = (struct used){NULL, {u->text.ptr ? text : NULL, u->text.len}, u->hash};
+            *at = v;
+            at = (struct used **)(uintptr_t)&v->next;
+        }
+    }
+    return first;
+}
+
+struct grammar_matcher *grammar_matcher_clone(const struct grammar_matcher *x)
+{
+    const struct step *s = &x->steps[x->at];
+    struct grammar_matcher *y = mem_try_zalloc(sizeof *y);
+    if (!y || !machine_init(&y->m, x->g, false)) return mem_free(y), NULL;
+    y->g = grammar_ref(x->g);
+    y->v = x->v;
+    y->ended = x->ended;
+    bool ok = s->text == 0 || buf_append(&y->m.text, str_slice((struct str){x->m.text.ptr, s->text}, 0, s->text));
+    for (size_t i = 0; ok && i < s->n; i++) {
+        struct thread t = s->threads[i];
+        if (t.frame) ok = (t.frame = clone_frame(&y->m.pool, t.frame)) != NULL;
+        if (ok) y->m.out[y->m.n_out++] = t;
+    }
+    if (ok && remember(y, 0, y->m.n_out)) return y;
+    grammar_matcher_destroy(y);
+    return NULL;
+}
+
 /* Feeds bytes from the state on top of the stack. Only the newest two states stay on it. */
 static bool run(struct grammar_matcher *x, struct str bytes)
 {

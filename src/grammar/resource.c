@@ -100,6 +100,16 @@ static struct str with_anchor(struct grammar *g, struct str base, struct str anc
     return out;
 }
 
+/* Keywords under which schemas stand: alone, in a list, or in a map. An $id anywhere else is data. */
+static const struct {
+    const char *name;
+    bool map;
+} holders[] = {{"$defs", true}, {"definitions", true}, {"properties", true}, {"patternProperties", true},
+               {"dependentSchemas", true}, {"dependencies", true}, {"allOf", false}, {"anyOf", false}, {"oneOf", false},
+               {"not", false}, {"if", false}, {"then", false}, {"else", false}, {"items", false}, {"prefixItems", false},
+               {"additionalItems", false}, {"contains", false}, {"additionalProperties", false}, {"propertyNames", false},
+               {"unevaluatedItems", false}, {"unevaluatedProperties", false}};
+
 static void scan(struct loader *l, json_t *json, json_t *root, struct str base, unsigned depth)
 {
     static const char *const anchors[] = {"$anchor", "$dynamicAnchor"};
@@ -122,10 +132,14 @@ static void scan(struct loader *l, json_t *json, json_t *root, struct str base, 
         json_t *a = json_object_get(json, anchors[k]);
         if (json_is_string(a)) add_resource(l, with_anchor(l->g, base, json_text(a)), json, root, base);
     }
-    for (void *it = json_object_iter(json); it; it = json_object_iter_next(json, it)) {
-        const char *key = json_object_iter_key(it);
-        if (strcmp(key, "enum") == 0 || strcmp(key, "const") == 0) continue;
-        scan(l, json_object_iter_value(it), root, base, depth + 1);
+    for (size_t k = 0; k < sizeof holders / sizeof *holders; k++) {
+        json_t *inner = json_object_get(json, holders[k].name);
+        if (!holders[k].map || !json_is_object(inner)) {
+            if (inner) scan(l, inner, root, base, depth + 1);
+            continue;
+        }
+        for (void *it = json_object_iter(inner); it; it = json_object_iter_next(inner, it))
+            scan(l, json_object_iter_value(it), root, base, depth + 1);
     }
 }
 
@@ -217,4 +231,18 @@ bool resource_find(struct loader *l, json_t **out, struct raw *from, struct str 
             return true;
         }
     return false;
+}
+
+/* With several anchors of one name it depends on the way taken to this place which of them is meant. */
+bool resource_is_static(const struct loader *l, struct str ref)
+{
+    const struct schema *s = &l->g->schema;
+    ptrdiff_t hash = str_find(ref, STR("#"), 0);
+    struct str anchor = hash < 0 ? STR_NONE : str_slice(ref, (size_t)hash + 1, ref.len);
+    size_t n = 0;
+    for (size_t i = 0; anchor.len && i < s->n_resources; i++) {
+        json_t *a = json_object_get(s->resources[i].json, "$dynamicAnchor");
+        n += json_is_string(a) && str_eq(json_text(a), anchor) && str_ends(s->resources[i].uri, anchor);
+    }
+    return n <= 1;
 }

@@ -535,6 +535,10 @@ static void load_ref(struct loader *l, const char *k, json_t *v)
                        json_string_value(v));
         return;
     }
+    if (k[1] == 'd' && !resource_is_static(l, json_text(v))) {
+        grammar_refuse(l->g, l->path, k, "\"%s\" depends on the dynamic scope, which is not supported", json_string_value(v));
+        return;
+    }
     struct atom *a = add_atom(l, ATOM_REF, k);
     const struct path *root = new_path(l->g, NULL, json_text(v));
     if (a) a->raw = schema_raw(l, target, root, &from);
@@ -601,8 +605,9 @@ static void load_raw(struct loader *l, uint32_t id)
 
 static bool load_all(struct loader *l)
 {
-    for (size_t i = 2; i < l->g->schema.n_raws && !l->g->exhausted; i++)
-        if (!l->g->schema.raws[i].loaded) load_raw(l, (uint32_t)i);
+    struct schema *s = &l->g->schema;
+    for (; s->n_loaded < s->n_raws && !l->g->exhausted; s->n_loaded++)
+        if (!s->raws[s->n_loaded].loaded) load_raw(l, (uint32_t)s->n_loaded);
     return !l->g->exhausted;
 }
 
@@ -646,19 +651,24 @@ bool schema_load(struct grammar *g, uint32_t *raw, struct str json, struct err *
     struct schema *s = &g->schema;
     json_error_t je;
     size_t flags = JSON_DECODE_ANY | JSON_ALLOW_NUL;
-    s->root = json_loadb(json.ptr ? json.ptr : "", json.len, flags, &je);
-    if (!s->root) s->root = json_loadb(json.ptr ? json.ptr : "", json.len, flags | JSON_DECODE_INT_AS_REAL, &je);
-    if (!s->root)
+    json_t *root = json_loadb(json.ptr ? json.ptr : "", json.len, flags, &je);
+    if (!root) root = json_loadb(json.ptr ? json.ptr : "", json.len, flags | JSON_DECODE_INT_AS_REAL, &je);
+    if (!root)
         return err_set(e, ERR_INVALID, "%s%snot valid JSON: %s (line %d, column %d)", g->where ? g->where : "",
                        g->where ? ": " : "", je.text, je.line, je.column);
-    if (!grammar_charge(g, json.len * 4)) return err_set(e, ERR_TOO_LARGE, "a schema of %zu bytes", json.len);
-    s->n_raws = 2; /* RAW_TRUE, RAW_FALSE */
+    if (!GROW(g, s->made, s->made_cap, s->n_made + 1)) json_decref(root);
+    else s->made[s->n_made++] = root;
+    if (g->exhausted || !grammar_charge(g, json.len * 4)) return err_set(e, ERR_TOO_LARGE, "a schema of %zu bytes", json.len);
     if (!GROW(g, s->raws, s->raws_cap, 16)) return err_set(e, ERR_TOO_LARGE, "the schema exceeds its memory budget");
-    memset(s->raws, 0, 2 * sizeof *s->raws);
-    s->raws[0].loaded = s->raws[1].loaded = true;
-    struct raw from = {.resource = s->root};
-    resources_scan(&l, s->root, json);
-    *raw = schema_raw(&l, s->root, NULL, &from);
+    if (s->n_raws == 0) {
+        s->n_raws = 2; /* RAW_TRUE, RAW_FALSE */
+        memset(s->raws, 0, 2 * sizeof *s->raws);
+        s->raws[0].loaded = s->raws[1].loaded = true;
+    }
+    struct raw from = {.resource = root};
+    s->n_resources = 0; /* another document of the same grammar has its own */
+    resources_scan(&l, root, json);
+    *raw = schema_raw(&l, root, NULL, &from);
     if (!load_all(&l)) return err_set(e, ERR_TOO_LARGE, "the schema needs more than %zu bytes", g->max_bytes);
     return true;
 }
@@ -667,7 +677,6 @@ void schema_deinit(struct grammar *g)
 {
     struct schema *s = &g->schema;
     for (size_t i = 0; i < s->n_made; i++) json_decref(s->made[i]);
-    json_decref(s->root);
     mem_free(s->made);
     mem_free(s->raws);
     mem_free(s->atoms);

@@ -20,6 +20,8 @@ uint32_t schema_raw(struct loader *l, json_t *json, const struct path *path, con
 void resources_scan(struct loader *l, json_t *root, struct str text);
 /* Sets base and resource when raw itself has an $id. */
 void resource_enter(struct loader *l, struct raw *raw);
+/* Whether a $dynamicRef can mean one place only. */
+bool resource_is_static(const struct loader *l, struct str ref);
 /* What `ref` means at `from`; `from` becomes the place it was found in. */
 bool resource_find(struct loader *l, json_t **out, struct raw *from, struct str ref);
 

@@ -20,7 +20,7 @@ struct tally {
 static bool verdict(struct tally *t, struct grammar *g, json_t *data, bool valid, const char *id)
 {
     struct err e = {0};
-    char *text = json_dumps(data, JSON_ENCODE_ANY), what[1200];
+    char *text = json_dumps(data, JSON_ENCODE_ANY | JSON_REAL_PRECISION(15)), what[1200];
     bool got = text && grammar_check(g, str_from(text), &e);
     if (got != valid) {
         snprintf(what, sizeof what, "%s: %.150s (%.200s)", valid ? "valid, refused" : "invalid, accepted", text ? text : "", got ? "" : e.msg);
@@ -138,11 +138,11 @@ struct tools {
     uint32_t n;
 };
 
-static void compile_tool(struct tools *t, const char *package, json_t *tool)
+static void compile_tool(struct tools *t, const char *package, json_t *tool) /* of the file PACKAGE.json */
 {
     struct err e = {0};
     char key[400];
-    snprintf(key, sizeof key, "%s/%s", package, json_string_value(json_object_get(tool, "name")));
+    snprintf(key, sizeof key, "%.*s/%s", (int)strcspn(package, "."), package, json_string_value(json_object_get(tool, "name")));
     t->tally.schemas++;
     struct grammar *g = t->n < 512 ? compile(json_object_get(tool, "input_schema"), false, &e) : NULL;
     if (!g) {
@@ -186,7 +186,7 @@ bool oracle_mcp_tools(const char *data_dir, struct oracle_count *count)
         char *text = oracle_read(&len, path);
         json_t *list = text ? json_loadb(text, len, 0, NULL) : NULL;
         json_array_foreach(json_object_get(list, "tools"), i, tool)
-            compile_tool(t, json_string_value(json_object_get(list, "package")), tool);
+            compile_tool(t, d->d_name, tool);
         json_decref(list);
         mem_free(text);
     }
