@@ -181,19 +181,21 @@ static bool free_viable(const struct number_alt *n, struct str s)
     return whole <= MAX_WHOLE && fraction <= 17 && exponent <= 2;
 }
 
-/* Whether s begins the plain decimal form of k. */
+/* Whether s begins the usual spelling of k: plain, or with an exponent when that would be long. */
 static bool begins(const struct decimal_key *k, struct str s)
 {
     char text[128];
     size_t n = 0;
-    if (k->exp > 40 || k->exp < -40) return true; /* left to the check at the end */
+    bool plain = k->exp <= 20 && k->exp > -6;
+    int point = plain ? k->exp : 1;
     if (k->neg) text[n++] = '-';
-    if (k->exp <= 0) text[n++] = '0';
-    for (int i = 0; i < k->exp; i++) text[n++] = i < k->n ? (char)('0' + k->d[i]) : '0';
-    if (k->n > k->exp && k->n > 0) {
+    if (point <= 0) text[n++] = '0';
+    for (int i = 0; i < point; i++) text[n++] = i < k->n ? (char)('0' + k->d[i]) : '0';
+    if (k->n > point && k->n > 0) {
         text[n++] = '.';
-        for (int i = k->exp; i < k->n; i++) text[n++] = i >= 0 ? (char)('0' + k->d[i]) : '0';
+        for (int i = point; i < k->n; i++) text[n++] = i >= 0 ? (char)('0' + k->d[i]) : '0';
     }
+    if (!plain) n += (size_t)snprintf(text + n, sizeof text - n, "e%d", k->exp - 1);
     return s.len <= n && memcmp(text, s.ptr, s.len) == 0;
 }
 

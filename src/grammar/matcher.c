@@ -4,6 +4,7 @@
 #include "grammar/machine_internal.h"
 
 #include "base/alloc.h"
+#include "base/hash.h"
 #include "grammar/vocab_internal.h"
 
 #define MEMO_SIZE 256 /* masks kept by one grammar */
@@ -251,14 +252,79 @@ static void walk(struct grammar_matcher *x, uint32_t *bits, const struct trie *t
     load(x);
 }
 
-/* Inside a string where any text may follow: the plain tokens are known by their length. -1 = not such a state. */
-static int64_t free_characters(const struct grammar_matcher *x)
+/* ---- plain string content ---- */
+
+/* Readings that are inside a string (or an open-ended key) take plain tokens by their automaton alone. */
+static bool is_content(struct grammar *g, const struct thread *t)
 {
+    if ((t->kind != THREAD_STRING && t->kind != THREAD_KEY) || t->escape) return false;
+    return t->kind == THREAD_STRING || dfa_count(g, t->dfa, t->state) >= COUNT_MANY;
+}
+
+/* Fills bits with the plain tokens that the automaton can take from this state. */
+static void walk_content(struct grammar *g, uint32_t *bits, const struct grammar_vocab *v, struct dfa *d, uint32_t state)
+{
+    uint32_t states[TOKEN_BYTES_MAX + 1] = {state};
+    for (size_t i = 0; i < v->plain.n;) {
+        const struct trie_node *t = &v->plain.nodes[i];
+        int32_t to = dfa_step(g, d, states[t->depth - 1], t->byte);
+        if (to < 0) {
+            i = t->skip;
+            continue;
+        }
+        states[t->depth] = (uint32_t)to;
+        if (t->token != TOKEN_NONE) allow(v, bits, t->token);
+        i++;
+    }
+}
+
+static void join(uint32_t *bits, const uint32_t *more, size_t n)
+{
+    for (size_t i = 0; i < n; i++) bits[i] |= more[i];
+}
+
+static struct memo *memo_find(struct grammar_matcher *x, uint64_t hash);
+static struct memo *memo_keep(struct grammar_matcher *x, uint64_t hash, const uint32_t *bits, size_t n_set);
+
+/* Adds the plain tokens of one such reading; false when only a walk of the whole state can tell. */
+static bool add_content(struct grammar_matcher *x, uint32_t *bits, const struct thread *t)
+{
+    const struct grammar_vocab *v = x->v;
+    int64_t room = t->kind == THREAD_STRING && t->alt->string.max != REPEAT_MAX ? (int64_t)t->alt->string.max - t->count : INT64_MAX;
+    if (t->dfa->states[t->state].any) {
+        if (room < v->longest && room >= PLAIN_SLICES - 1) return false;
+        size_t slice = room < v->longest ? (size_t)room : PLAIN_SLICES - 1;
+        join(bits, v->slices + slice * v->n_words, v->n_words);
+        return true;
+    }
+    if (room != INT64_MAX) return false;
+    uint32_t key[3] = {t->dfa->id, t->state, 77};
+    uint64_t hash = hash64(key, sizeof key, 43);
+    struct memo *known = memo_find(x, hash);
+    if (!known) {
+        uint32_t *own = mem_try_zalloc(v->n_words * sizeof *own);
+        if (!own) return false;
+        walk_content(x->g, own, v, t->dfa, t->state);
+        join(bits, own, v->n_words);
+        memo_keep(x, hash, own, 0);
+        mem_free(own);
+    } else join(bits, known->bits, v->n_words);
+    return true;
+}
+
+/* The plain tokens of the present state. */
+static void plain_tokens(struct grammar_matcher *x, uint32_t *bits)
+{
+    struct machine *m = &x->m;
     const struct step *s = &x->steps[x->at];
-    const struct thread *t = s->threads;
-    if (s->n != 1 || (t->kind != THREAD_STRING && t->kind != THREAD_KEY) || t->escape || !t->dfa->states[t->state].any) return -1;
-    if (t->kind == THREAD_KEY || t->alt->string.max == REPEAT_MAX) return INT64_MAX;
-    return (int64_t)t->alt->string.max - t->count;
+    size_t w = 0;
+    for (size_t i = 0; i < s->n; i++) {
+        const struct thread *t = &s->threads[i];
+        if (is_content(x->g, t) && add_content(x, bits, t)) continue;
+        m->out[w++] = *t;
+    }
+    m->n_out = w;
+    if (w > 0) walk(x, bits, &x->v->plain);
 }
 
 static size_t count_bits(const uint32_t *bits, size_t n)
@@ -274,22 +340,38 @@ static size_t make_mask(struct grammar_matcher *x, uint32_t *bits)
     memset(bits, 0, v->n_words * sizeof *bits);
     load(x);
     if (machine_may_end(&x->m, x->m.out, x->m.n_out)) memcpy(bits, v->ends, v->n_words * sizeof *bits);
-    int64_t free = free_characters(x);
-    if (free >= v->longest) memcpy(bits, v->slices + (PLAIN_SLICES - 1) * v->n_words, v->n_words * sizeof *bits);
-    else if (free >= 0 && free < PLAIN_SLICES - 1) memcpy(bits, v->slices + (size_t)free * v->n_words, v->n_words * sizeof *bits);
-    else walk(x, bits, &v->plain);
+    load(x);
+    plain_tokens(x, bits);
     load(x);
     walk(x, bits, &v->rest);
     return count_bits(bits, v->n_words);
 }
 
-static struct memo *memo_slot(struct grammar *g, uint64_t hash)
+static struct memo *memo_find(struct grammar_matcher *x, uint64_t hash)
 {
-    if (!g->memo) {
-        g->memo = mem_try_zalloc(MEMO_SIZE * sizeof *g->memo);
-        if (!g->memo) return NULL;
+    struct memo *slot = x->g->memo ? &x->g->memo[hash % MEMO_SIZE] : NULL;
+    return slot && slot->bits && slot->hash == hash && slot->v == x->v ? slot : NULL;
+}
+
+static struct memo *memo_keep(struct grammar_matcher *x, uint64_t hash, const uint32_t *bits, size_t n_set)
+{
+    struct grammar *g = x->g;
+    size_t bytes = x->v->n_words * sizeof *bits;
+    if (!g->memo) g->memo = mem_try_zalloc(MEMO_SIZE * sizeof *g->memo);
+    if (!g->memo || g->exhausted) return NULL;
+    struct memo *slot = &g->memo[hash % MEMO_SIZE];
+    if (slot->bits && slot->v->n_words != x->v->n_words) {
+        grammar_discharge(g, slot->v->n_words * sizeof *bits);
+        mem_free(slot->bits);
+        slot->bits = NULL;
     }
-    return &g->memo[hash % MEMO_SIZE];
+    if (!slot->bits && grammar_memory(g) + bytes < g->max_bytes / 2 && (slot->bits = mem_try_alloc(bytes))) grammar_charge(g, bytes);
+    if (!slot->bits) return NULL;
+    memcpy(slot->bits, bits, bytes);
+    slot->hash = hash;
+    slot->v = x->v;
+    slot->n_set = n_set;
+    return slot;
 }
 
 size_t grammar_matcher_mask(struct grammar_matcher *x, uint32_t *bits)
@@ -299,27 +381,13 @@ size_t grammar_matcher_mask(struct grammar_matcher *x, uint32_t *bits)
     if (x->ended) return memset(bits, 0, v->n_words * sizeof *bits), 0;
     load(x);
     uint64_t hash = machine_hash(&x->m, x->m.out, x->m.n_out, TOKEN_BYTES_MAX);
-    struct memo *slot = memo_slot(x->g, hash);
-    if (slot && slot->bits && slot->hash == hash && slot->v == v) {
-        memcpy(bits, slot->bits, v->n_words * sizeof *bits);
-        return slot->n_set;
+    const struct memo *known = memo_find(x, hash);
+    if (known) {
+        memcpy(bits, known->bits, v->n_words * sizeof *bits);
+        return known->n_set;
     }
     size_t n = make_mask(x, bits);
-    if (!slot || x->g->exhausted) return n;
-    if (slot->bits && slot->v->n_words != v->n_words) {
-        grammar_discharge(x->g, slot->v->n_words * sizeof *bits);
-        mem_free(slot->bits);
-        slot->bits = NULL;
-    }
-    if (!slot->bits && grammar_memory(x->g) + v->n_words * sizeof *bits < x->g->max_bytes / 2) {
-        slot->bits = mem_try_alloc(v->n_words * sizeof *bits);
-        if (slot->bits) grammar_charge(x->g, v->n_words * sizeof *bits);
-    }
-    if (!slot->bits) return n;
-    memcpy(slot->bits, bits, v->n_words * sizeof *bits);
-    slot->hash = hash;
-    slot->v = v;
-    slot->n_set = n;
+    memo_keep(x, hash, bits, n);
     return n;
 }
 

@@ -110,7 +110,8 @@ static uint32_t pick(struct bench *b, size_t n, bool closing)
         buf_clear(&piece);
         if (!tokenizer_piece(b->t, &piece, i, false) || piece.len == 0) continue;
         char c = piece.ptr[0];
-        size_t len = piece.len + (c == '}' || c == ']' ? 0 : c == '"' ? 1 : c == ',' || c == ' ' || c == '\n' ? 30 : 4) * 4 + rng_next(&b->rng) % 4;
+        unsigned cost = c == '}' || c == ']' ? 0 : c == '"' ? 1 : c == ',' || c == ' ' || c == '\n' ? 30 : 4;
+        size_t len = piece.len + cost * 4 + rng_next(&b->rng) % 4;
         if (len < best_len) best = i, best_len = len;
     }
     buf_deinit(&piece);
