@@ -1,5 +1,5 @@
-/* grammar: the subcommand that compiles a JSON Schema (*.json), a GBNF grammar (*.gbnf) or a regular expression (*.regex),
- * and checks a text against it, writes random texts that fit, or explains what became wider than written. */
+/* grammar: the subcommand that compiles a JSON Schema (*.json), a GBNF grammar (*.gbnf) or a regular expression
+ * (*.regex), and checks a text against it, writes random texts that fit, or explains what became wider than written. */
 #include "grammar/grammar.h"
 
 #include <stdio.h>

@@ -8,7 +8,15 @@
 
 #include "base/err.h"
 
-enum command { CMD_SERVE = 1, CMD_RUN = 2, CMD_CHAT = 4, CMD_TOKENIZE = 8, CMD_INSPECT = 16, CMD_BENCH = 32, CMD_GRAMMAR = 64 };
+enum command {
+    CMD_SERVE = 1,
+    CMD_RUN = 2,
+    CMD_CHAT = 4,
+    CMD_TOKENIZE = 8,
+    CMD_INSPECT = 16,
+    CMD_BENCH = 32,
+    CMD_GRAMMAR = 64
+};
 
 #define OPTIONS_LIST_MAX 16
 struct options_list {

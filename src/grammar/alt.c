@@ -1,6 +1,6 @@
-/* alt: builds the typed alternatives of a node from facts: a string is one automaton and a length, a number a range with
- * steps, an array its items by position, an object its members by name and pattern. Children are nodes, made when asked
- * for. Also decides whether an alternative has any finite value (least fixed point over the children). */
+/* alt: builds the typed alternatives of a node from facts: a string is one automaton and a length, a number a range
+ * with steps, an array its items by position, an object its members by name and pattern. Children are nodes, made when
+ * asked for. Also decides whether an alternative has any finite value (least fixed point over the children). */
 #include <string.h>
 
 #include "base/alloc.h"
@@ -52,7 +52,8 @@ static void build_string(struct grammar *g, struct string_alt *s, const struct f
         if (a->kind == ATOM_MIN_LENGTH || a->kind == ATOM_MAX_LENGTH)
             bound(&s->min, &s->max, a->kind == ATOM_MIN_LENGTH, neg, a->n, never);
         else if (a->kind == ATOM_TEXT) term = neg ? term_without(g, term, a->term) : term_and2(g, term, a->term);
-        else if (a->kind == ATOM_ENUM && enum_strings(g, &t, a)) term = neg ? term_without(g, term, t) : term_and2(g, term, t);
+        else if (a->kind == ATOM_ENUM && enum_strings(g, &t, a))
+            term = neg ? term_without(g, term, t) : term_and2(g, term, t);
     }
     if (s->min > s->max) *never = true;
     if (term != any && (s->min > 0 || s->max < REPEAT_MAX)) {
@@ -184,8 +185,8 @@ static bool add_key(struct grammar *g, struct decimal_key **list, uint32_t *n, c
     return true;
 }
 
-static void build_number(struct grammar *g, struct number_alt *n, unsigned type, const struct fact *facts, size_t n_facts,
-                         bool *never)
+static void build_number(struct grammar *g, struct number_alt *n, unsigned type, const struct fact *facts,
+                         size_t n_facts, bool *never)
 {
     n->integer = type == TYPE_INT;
     n->fraction_only = type == TYPE_FRAC;
@@ -223,7 +224,8 @@ static void build_number(struct grammar *g, struct number_alt *n, unsigned type,
         }
     struct decimal_key one = {.n = 1, .exp = 1, .d = {1}};
     decimal_wide(&x, &one);
-    for (uint32_t i = 0; n->integer && i < n->n_not_multiples; i++) *never |= decimal_multiple(&x, &n->not_multiples[i]);
+    for (uint32_t i = 0; n->integer && i < n->n_not_multiples; i++)
+        *never |= decimal_multiple(&x, &n->not_multiples[i]);
 }
 
 /* ---- arrays ---- */
@@ -258,7 +260,8 @@ static void build_array(struct grammar *g, struct array_alt *a, const struct fac
         } else bound(&a->min, &a->max, at->kind == ATOM_MIN_ITEMS, f->neg, at->n, never);
     }
     if (a->min > a->max) *never = true;
-    if (a->prefix > MAX_PREFIX) grammar_refuse(g, NULL, "prefixItems", "more than %d items by position", MAX_PREFIX), a->prefix = MAX_PREFIX;
+    if (a->prefix > MAX_PREFIX)
+        grammar_refuse(g, NULL, "prefixItems", "more than %d items by position", MAX_PREFIX), a->prefix = MAX_PREFIX;
     size_t n_child = ((size_t)a->prefix + 1) << a->n_select;
     a->child = grammar_alloc(g, n_child * sizeof *a->child);
     for (size_t i = 0; a->child && i < n_child; i++) a->child[i] = CHILD_UNSET;
@@ -369,7 +372,8 @@ static void build_object(struct grammar *g, struct object_alt *o, const struct f
         if (f->kind == FACT_ATOM) take_object_atom(g, o, f, never);
         else if (f->kind == FACT_REQUIRED) require_name(o, f->name);
         else if (f->kind == FACT_ABSENT) o->flags[object_name(o, f->name)] |= NAME_ABSENT;
-        else if (f->kind == FACT_PROP) o->extra[o->n_extra++] = (struct extra){(uint32_t)object_name(o, f->name), f->literal};
+        else if (f->kind == FACT_PROP)
+            o->extra[o->n_extra++] = (struct extra){(uint32_t)object_name(o, f->name), f->literal};
         else {
             struct exists x = {.keys = dfa_get(g, f->term), .literal = f->literal};
             if (!x.keys || o->n_exists == MAX_EXISTS) *never = true;
@@ -400,7 +404,8 @@ static uint32_t name_at(const struct atom *a, struct str key)
     return hit ? (uint32_t)(hit - a->names) : UINT32_MAX;
 }
 
-static uint32_t child_node(struct grammar *g, struct object_alt *o, int64_t name, struct str key, uint64_t matched, uint32_t select)
+static uint32_t child_node(struct grammar *g, struct object_alt *o, int64_t name, struct str key, uint64_t matched,
+                           uint32_t select)
 {
     size_t n = 0, cap = 0;
     uint32_t *list = NULL, node = NODE_NONE;
@@ -564,9 +569,11 @@ static bool object_fits(struct grammar *g, struct object_alt *o)
     for (uint32_t i = 0; i < o->n_exists; i++) {
         bool some = false;
         for (uint32_t k = 0; k < o->n_names && !some; k++)
-            some = dfa_match(g, o->exists[i].keys, o->names[k]) && child_fits(g, object_child(g, o, k, o->names[k], 1u << i));
+            some = dfa_match(g, o->exists[i].keys, o->names[k]) &&
+                   child_fits(g, object_child(g, o, k, o->names[k], 1u << i));
         if (!some) some = child_fits(g, child_node(g, o, -1, STR_NONE, 0, 1u << i));
-        for (unsigned k = 0; k < 64 && !some; k++) some = child_fits(g, child_node(g, o, -1, STR_NONE, (uint64_t)1 << k, 1u << i));
+        for (unsigned k = 0; k < 64 && !some; k++)
+            some = child_fits(g, child_node(g, o, -1, STR_NONE, (uint64_t)1 << k, 1u << i));
         if (!some) return false;
     }
     if (o->min <= o->n_required || all_others_fit(g, o)) return true;

@@ -1,5 +1,5 @@
-/* cache: compiled grammars between requests. A grammar grows while it is used, so it is lent, not shared: two requests with
- * the same tools at the same time have one each, and both come back. Any thread may call; one lock. */
+/* cache: compiled grammars between requests. A grammar grows while it is used, so it is lent, not shared: two requests
+ * with the same tools at the same time have one each, and both come back. Any thread may call; one lock. */
 #include <pthread.h>
 #include <string.h>
 
@@ -74,7 +74,8 @@ void grammar_cache_put(struct grammar_cache *c, struct str key, struct grammar *
         grammar_unref(g);
         return;
     }
-    *x = (struct entry){.g = g, .hash = hash64(key.ptr, key.len, 41), .bytes = grammar_memory(g) + key.len, .key_len = key.len};
+    *x = (struct entry){
+        .g = g, .hash = hash64(key.ptr, key.len, 41), .bytes = grammar_memory(g) + key.len, .key_len = key.len};
     if (key.len) memcpy(x->key, key.ptr, key.len);
     pthread_mutex_lock(&c->lock);
     x->older = c->newest;

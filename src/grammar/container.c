@@ -1,6 +1,6 @@
 /* container: objects and arrays. Members come in any order: a bit for each named one, a list of the other keys; what is
- * required is counted down and checked at the brace, doubles are refused at the key's closing quote, and in generated text
- * already where only used keys could follow. Arrays count items and, for "contains", read each item both ways. */
+ * required is counted down and checked at the brace, doubles are refused at the key's closing quote, and in generated
+ * text already where only used keys could follow. Arrays count items and, for "contains", read each item both ways. */
 #include "base/hash.h"
 #include "grammar/machine_internal.h"
 
@@ -82,7 +82,8 @@ static void start_key(struct machine *m, const struct frame *f)
 {
     struct dfa *d = key_language(f);
     if (!d) return;
-    machine_emit(m, (struct thread){.kind = THREAD_KEY, .dfa = d, .frame = f, .alt = f->alt, .start = (uint32_t)m->text.len});
+    machine_emit(
+        m, (struct thread){.kind = THREAD_KEY, .dfa = d, .frame = f, .alt = f->alt, .start = (uint32_t)m->text.len});
 }
 
 static bool is_seen(const struct frame *f, int64_t name)
@@ -103,7 +104,8 @@ static bool continues(struct machine *m, const struct thread *t, struct str key,
 {
     int32_t state = (int32_t)t->state;
     if (!str_starts(key, prefix)) return false;
-    for (size_t i = prefix.len; i < key.len && state >= 0; i++) state = dfa_step(m->g, t->dfa, (uint32_t)state, (uint8_t)key.ptr[i]);
+    for (size_t i = prefix.len; i < key.len && state >= 0; i++)
+        state = dfa_step(m->g, t->dfa, (uint32_t)state, (uint8_t)key.ptr[i]);
     return state >= 0 && t->dfa->states[state].accepts;
 }
 
@@ -129,7 +131,8 @@ static bool key_viable(struct machine *m, const struct thread *t)
 }
 
 /* The object after this key; NULL without memory. */
-static const struct frame *with_key(struct machine *m, const struct frame *f, int64_t name, struct str key, uint32_t select)
+static const struct frame *with_key(struct machine *m, const struct frame *f, int64_t name, struct str key,
+                                    uint32_t select)
 {
     struct frame *c = copy_frame(m, f);
     if (!c) return NULL;
@@ -207,7 +210,8 @@ void step_object(struct machine *m, struct thread t, uint8_t byte)
         return;
     }
     if (take_space(m, &t, byte)) return;
-    if (byte == '"' && (t.kind == THREAD_NEXT_KEY || (t.kind == THREAD_MEMBER && can_add(m, t.frame)))) start_key(m, t.frame);
+    if (byte == '"' && (t.kind == THREAD_NEXT_KEY || (t.kind == THREAD_MEMBER && can_add(m, t.frame))))
+        start_key(m, t.frame);
     else if (byte == '}' && t.kind != THREAD_NEXT_KEY && t.kind != THREAD_COLON && can_close(t.frame))
         machine_value_done(m, t.frame->up, m->text.len);
     else if (byte == ',' && t.kind == THREAD_AFTER && can_add(m, t.frame))
@@ -244,7 +248,8 @@ static void next_item(struct machine *m, const struct frame *f)
             if (low > c->counts[i] && low - c->counts[i] > needed) needed = low - c->counts[i];
         }
         hash_frame(c);
-        if (fits && items_left(c, needed)) machine_emit(m, (struct thread){.kind = THREAD_VALUE, .state = node, .frame = c});
+        if (fits && items_left(c, needed))
+            machine_emit(m, (struct thread){.kind = THREAD_VALUE, .state = node, .frame = c});
     }
 }
 

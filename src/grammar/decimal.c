@@ -1,5 +1,5 @@
-/* decimal: exact decimal numbers as JSON writes them: comparison, "multiple of", and whether the beginning of a number can
- * still become one that fits. No floating point, so 0.3 is a multiple of 0.1. */
+/* decimal: exact decimal numbers as JSON writes them: comparison, "multiple of", and whether the beginning of a number
+ * can still become one that fits. No floating point, so 0.3 is a multiple of 0.1. */
 #include <stdio.h>
 #include <string.h>
 

@@ -97,7 +97,9 @@ static int32_t state_of(struct grammar *g, struct dfa *d, uint32_t term)
     if (!GROW(g, d->states, d->states_cap, d->n + 1) || !GROW(g, d->next, d->next_cap, (d->n + 1) * d->n_classes))
         return DFA_DEAD;
     const struct term *t = &g->terms.items[term];
-    d->states[d->n] = (struct dfa_state){.term = term, .accepts = t->nullable, .count = UINT32_MAX,
+    d->states[d->n] = (struct dfa_state){.term = term,
+                                         .accepts = t->nullable,
+                                         .count = UINT32_MAX,
                                          .life = t->logical && !t->nullable ? LIFE_UNKNOWN : LIFE_ALIVE,
                                          .any = term == g->terms.any_text};
     for (size_t c = 0; c < d->n_classes; c++) d->next[d->n * d->n_classes + c] = UNKNOWN;
@@ -118,8 +120,8 @@ struct visit {
     uint32_t state, class;
 };
 
-/* Depth-first search for a match from `state`: what can match is mostly found on the first way down. Settles the life of
- * the states on that way, or of all that were seen when nothing matches. */
+/* Depth-first search for a match from `state`: what can match is mostly found on the first way down. Settles the life
+ * of the states on that way, or of all that were seen when nothing matches. */
 static void settle_life(struct grammar *g, struct dfa *d, uint32_t state)
 {
     struct visit *stack = mem_try_alloc(LIVE_LIMIT * sizeof *stack);
@@ -137,7 +139,7 @@ static void settle_life(struct grammar *g, struct dfa *d, uint32_t state)
             n--;
             continue;
         }
-        int32_t to = raw_next(g, d, v->state, v->class++);
+        int32_t to = raw_next(g, d, v->state, v->class ++);
         if (to < 0) continue;
         if (d->states[to].life == LIFE_ALIVE) found = true;
         if (d->states[to].life != LIFE_UNKNOWN) continue;
@@ -204,8 +206,10 @@ static uint32_t count_from(struct grammar *g, struct dfa *d, uint32_t state, uns
     if (known == COUNT_BUSY || depth > 200) return COUNT_MANY;
     if (known != UINT32_MAX) return known;
     const struct term *t = &g->terms.items[d->states[state].term];
-    if (t->kind == TERM_KIND_STRS) return d->states[state].count = t->max - t->min < COUNT_MANY ? t->max - t->min : COUNT_MANY;
-    if (d->states[state].any || (t->kind == TERM_KIND_REP && t->max == REPEAT_MAX)) return d->states[state].count = COUNT_MANY;
+    if (t->kind == TERM_KIND_STRS)
+        return d->states[state].count = t->max - t->min < COUNT_MANY ? t->max - t->min : COUNT_MANY;
+    if (d->states[state].any || (t->kind == TERM_KIND_REP && t->max == REPEAT_MAX))
+        return d->states[state].count = COUNT_MANY;
     d->states[state].count = COUNT_BUSY;
     uint32_t n = d->states[state].accepts;
     for (int b = 0; b < 256 && n < COUNT_MANY; b++) {

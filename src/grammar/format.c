@@ -1,13 +1,15 @@
-/* format: the texts of JSON Schema's named formats as terms. Each row is one ECMA-262 pattern, some with a largest length
- * or a second pattern that must not match. Sources: RFC 3339 (dates; leap seconds in whole and half-hour offsets), RFC 5321
- * and 1123 (mail, host names), RFC 4291 (IPv6), RFC 3986 and 3987 (URI, IRI), RFC 6570 (templates), RFC 6901 (pointers). */
+/* format: the texts of JSON Schema's named formats as terms. Each row is one ECMA-262 pattern, some with a largest
+ * length or a second pattern that must not match. Sources: RFC 3339 (dates; leap seconds in whole and half-hour
+ * offsets), RFC 5321 and 1123 (mail, host names), RFC 4291 (IPv6), RFC 3986 and 3987 (URI, IRI), RFC 6570 (templates),
+ * RFC 6901 (pointers). */
 #include <string.h>
 
 #include "base/buf.h"
 #include "grammar/grammar_internal.h"
 
-#define DATE                                                                                                           \
-    "(?:\\d{4}-(?:(?:0[13578]|1[02])-(?:0[1-9]|[12]\\d|3[01])|(?:0[469]|11)-(?:0[1-9]|[12]\\d|30)|02-(?:0[1-9]|1\\d|2[0-" \
+#define DATE                                                                                                          \
+    "(?:\\d{4}-(?:(?:0[13578]|1[02])-(?:0[1-9]|[12]\\d|3[01])|(?:0[469]|11)-(?:0[1-9]|[12]\\d|30)|02-(?:0[1-9]|1\\d|" \
+    "2[0-"                                                                                                            \
     "8]))|(?:\\d\\d(?:0[48]|[2468][048]|[13579][26])|(?:[02468][048]|[13579][26])00)-02-29)"
 #define OFFSET "(?:[Zz]|[+-](?:[01]\\d|2[0-3]):[0-5]\\d)"
 #define PLAIN_TIME "(?:[01]\\d|2[0-3]):[0-5]\\d:[0-5]\\d(?:\\.\\d+)?" OFFSET
@@ -18,28 +20,32 @@
 #define IPV4 BYTE10 "(?:\\." BYTE10 "){3}"
 #define H16 "[0-9A-Fa-f]{1,4}"
 #define LS32 "(?:" H16 ":" H16 "|" IPV4 ")"
-#define IPV6                                                                                                           \
-    "(?:(?:" H16 ":){6}" LS32 "|::(?:" H16 ":){5}" LS32 "|(?:" H16 ")?::(?:" H16 ":){4}" LS32 "|(?:(?:" H16 ":){0,1}" H16 \
-    ")?::(?:" H16 ":){3}" LS32 "|(?:(?:" H16 ":){0,2}" H16 ")?::(?:" H16 ":){2}" LS32 "|(?:(?:" H16 ":){0,3}" H16     \
-    ")?::" H16 ":" LS32 "|(?:(?:" H16 ":){0,4}" H16 ")?::" LS32 "|(?:(?:" H16 ":){0,5}" H16 ")?::" H16 "|(?:(?:" H16    \
-    ":){0,6}" H16 ")?::)"
+#define IPV6                                                                                                         \
+    "(?:(?:" H16 ":){6}" LS32 "|::(?:" H16 ":){5}" LS32 "|(?:" H16 ")?::(?:" H16 ":){4}" LS32 "|(?:(?:" H16          \
+    ":){0,1}" H16 ")?::(?:" H16 ":){3}" LS32 "|(?:(?:" H16 ":){0,2}" H16 ")?::(?:" H16 ":){2}" LS32 "|(?:(?:" H16    \
+    ":){0,3}" H16 ")?::" H16 ":" LS32 "|(?:(?:" H16 ":){0,4}" H16 ")?::" LS32 "|(?:(?:" H16 ":){0,5}" H16 ")?::" H16 \
+    "|(?:(?:" H16 ":){0,6}" H16 ")?::)"
 #define PCT "%[0-9A-Fa-f]{2}"
 #define IPFUTURE "[vV][0-9A-Fa-f]+\\.[A-Za-z0-9._~!$&'()*+,;=:-]+"
-#define UCS "\\u{A0}-\\u{D7FF}\\u{F900}-\\u{FDCF}\\u{FDF0}-\\u{FFEF}\\u{10000}-\\u{1FFFD}\\u{20000}-\\u{2FFFD}\\u{30000}-\\u{EFFFD}"
+#define UCS                                                                                                            \
+    "\\u{A0}-\\u{D7FF}\\u{F900}-\\u{FDCF}\\u{FDF0}-\\u{FFEF}\\u{10000}-\\u{1FFFD}\\u{20000}-\\u{2FFFD}\\u{30000}-\\u{" \
+    "EFFFD}"
 #define ATEXT "[A-Za-z0-9!#$%&'*+/=?^_`{|}~-]"
 #define UATEXT "[A-Za-z0-9!#$%&'*+/=?^_`{|}~\\u{80}-\\u{10FFFF}-]"
 /* URI and IRI share their shape; X = further unreserved characters, P = further characters of a query. */
 #define REG(X) "[A-Za-z0-9._~!$&'()*+,;=" X "-]|" PCT
 #define PCHAR(X) "(?:[A-Za-z0-9._~!$&'()*+,;=:@" X "-]|" PCT ")"
-#define AUTHORITY(X)                                                                                                   \
+#define AUTHORITY(X) \
     "(?:(?:[A-Za-z0-9._~!$&'()*+,;=:" X "-]|" PCT ")*@)?(?:\\[(?:" IPV6 "|" IPFUTURE ")\\]|(?:" REG(X) ")*)(?::\\d*)?"
 #define TAIL(X, P) "(?:\\?(?:" PCHAR(X P) "|[/?])*)?(?:#(?:" PCHAR(X) "|[/?])*)?"
-#define HIER(X) "(?://" AUTHORITY(X) "(?:/" PCHAR(X) "*)*|/(?:" PCHAR(X) "+(?:/" PCHAR(X) "*)*)?|" PCHAR(X) "+(?:/" PCHAR(X) "*)*|)"
+#define HIER(X)                                                                                                        \
+    "(?://" AUTHORITY(X) "(?:/" PCHAR(X) "*)*|/(?:" PCHAR(X) "+(?:/" PCHAR(X) "*)*)?|" PCHAR(X) "+(?:/" PCHAR(X) "*)*" \
+                                                                                                                 "|)"
 #define URI(X, P) "[A-Za-z][A-Za-z0-9+.-]*:" HIER(X) TAIL(X, P)
 #define NOCOLON(X) "(?:[A-Za-z0-9._~!$&'()*+,;=@" X "-]|" PCT ")"
-#define RELATIVE(X, P)                                                                                                 \
-    "(?://" AUTHORITY(X) "(?:/" PCHAR(X) "*)*|/(?:" PCHAR(X) "+(?:/" PCHAR(X) "*)*)?|" NOCOLON(X) "+(?:/" PCHAR(X)     \
-    "*)*|)" TAIL(X, P)
+#define RELATIVE(X, P)                                                                                           \
+    "(?://" AUTHORITY(X) "(?:/" PCHAR(X) "*)*|/(?:" PCHAR(X) "+(?:/" PCHAR(X) "*)*)?|" NOCOLON(X) "+(?:/" PCHAR( \
+        X) "*)*|)" TAIL(X, P)
 #define PRIVATE "\\u{E000}-\\u{F8FF}\\u{F0000}-\\u{FFFFD}\\u{100000}-\\u{10FFFD}"
 #define VARNAME "(?:[A-Za-z0-9_]|" PCT ")(?:\\.?(?:[A-Za-z0-9_]|" PCT "))*"
 #define VARSPEC VARNAME "(?:\\*|:[1-9]\\d{0,3})?"
@@ -51,9 +57,14 @@ static const struct row {
 } rows[] = {
     {"date", "^" DATE "$", 0, NULL},
     {"duration", "^P(?:\\d+W|(?:\\d+Y(?:\\d+M(?:\\d+D)?)?|\\d+M(?:\\d+D)?|\\d+D)(?:T" CLOCK ")?|T" CLOCK ")$", 0, NULL},
-    {"email", "^(?:" ATEXT "+(?:\\." ATEXT "+)*|\"(?:[ !#-\\[\\]-~]|\\\\[ -~])*\")@(?:" HOST "|\\[(?:" IPV4 "|IPv6:" IPV6 ")\\])$",
+    {"email",
+     "^(?:" ATEXT "+(?:\\." ATEXT "+)*|\"(?:[ !#-\\[\\]-~]|\\\\[ -~])*\")@(?:" HOST "|\\[(?:" IPV4 "|IPv6:" IPV6
+     ")\\])$",
      320, NULL},
-    {"idn-email", "^(?:" UATEXT "+(?:\\." UATEXT "+)*|\"(?:[ !#-\\[\\]-~\\u{80}-\\u{10FFFF}]|\\\\[ -~])*\")@[A-Za-z0-9\\u{80}-\\u{10FFFF}](?:[A-Za-z0-9.\\u{80}-\\u{10FFFF}-]*[A-Za-z0-9\\u{80}-\\u{10FFFF}])?$",
+    {"idn-email",
+     "^(?:" UATEXT "+(?:\\." UATEXT
+     "+)*|\"(?:[ !#-\\[\\]-~\\u{80}-\\u{10FFFF}]|\\\\[ "
+     "-~])*\")@[A-Za-z0-9\\u{80}-\\u{10FFFF}](?:[A-Za-z0-9.\\u{80}-\\u{10FFFF}-]*[A-Za-z0-9\\u{80}-\\u{10FFFF}])?$",
      320, "@.*\\.\\."},
     {"hostname", "^" HOST "$", 253, "(?:^|\\.)..--"},
     {"ipv4", "^" IPV4 "$", 0, NULL},

@@ -1,5 +1,6 @@
-/* gbnf: llama.cpp's grammar files. Rules that do not contain themselves become one term each (and so one automaton); the
- * others become programs of calls with automata between. Left recursion would never read anything: it is refused. */
+/* gbnf: llama.cpp's grammar files. Rules that do not contain themselves become one term each (and so one automaton);
+ * the others become programs of calls with automata between. Left recursion would never read anything: it is refused.
+ */
 #include <string.h>
 
 #include "base/alloc.h"
@@ -46,7 +47,8 @@ static uint32_t bad(struct reader *r, const char *what)
 
 static uint32_t add_part(struct reader *r, struct part p)
 {
-    if (r->n_parts >= MAX_NODES || !GROW(r->g, r->parts, r->parts_cap, r->n_parts + 1)) return bad(r, "the grammar is too large");
+    if (r->n_parts >= MAX_NODES || !GROW(r->g, r->parts, r->parts_cap, r->n_parts + 1))
+        return bad(r, "the grammar is too large");
     r->parts[r->n_parts] = p;
     return (uint32_t)r->n_parts++;
 }
@@ -107,7 +109,8 @@ static bool read_char(struct reader *r, uint32_t *out)
     c = r->s.ptr[r->at++];
     size_t digits = c == 'x' ? 2 : c == 'u' ? 4 : c == 'U' ? 8 : 0;
     const char *known = strchr(from, c);
-    if (digits == 0 && (!known || !c)) return bad(r, "an unknown escape; known are \\n \\t \\r \\\" \\\\ \\[ \\] \\x \\u \\U"), false;
+    if (digits == 0 && (!known || !c))
+        return bad(r, "an unknown escape; known are \\n \\t \\r \\\" \\\\ \\[ \\] \\x \\u \\U"), false;
     *out = known && digits == 0 ? (uint8_t)to[known - from] : 0;
     for (size_t i = 0; i < digits; i++, r->at++) {
         int d = r->at < r->s.len ? hex_digit(r->s.ptr[r->at]) : -1;
@@ -186,7 +189,9 @@ static uint32_t read_atom(struct reader *r, bool nested)
         uint32_t rule = rule_of(r, read_name(r));
         return rule == NO_PART ? NO_PART : add_part(r, (struct part){.kind = PART_RULE, .a = rule});
     }
-    if (c != '(') return bad(r, nested ? "expected a literal, a class, a rule or \")\"" : "expected a literal, a class, a rule or a group");
+    if (c != '(')
+        return bad(r, nested ? "expected a literal, a class, a rule or \")\""
+                             : "expected a literal, a class, a rule or a group");
     if (++r->depth > MAX_DEPTH) return bad(r, "groups nested too deeply");
     r->at++;
     part = read_alternatives(r, true);
@@ -265,7 +270,8 @@ static bool read_rules(struct reader *r)
         struct str name = read_name(r);
         if (!name.len) return bad(r, "expected the name of a rule"), false;
         skip(r, false);
-        if (!str_starts(str_slice(r->s, r->at, r->s.len), STR("::="))) return bad(r, "expected \"::=\" behind the name of a rule"), false;
+        if (!str_starts(str_slice(r->s, r->at, r->s.len), STR("::=")))
+            return bad(r, "expected \"::=\" behind the name of a rule"), false;
         r->at += 3;
         uint32_t rule = rule_of(r, name);
         if (rule == NO_PART) return false;
@@ -332,7 +338,8 @@ static bool analyse(struct reader *r)
         memset(seen, 0, r->n_rules);
         if (!r->rules[i].recursive || !reaches(r, r->rules[i].body, (uint32_t)i, seen, true, 0)) continue;
         r->line = r->rules[i].line;
-        err_set(r->e, ERR_INVALID, "grammar, line %zu: the rule %.*s begins with itself (left recursion is not supported)",
+        err_set(r->e, ERR_INVALID,
+                "grammar, line %zu: the rule %.*s begins with itself (left recursion is not supported)",
                 r->rules[i].line, STR_ARG(r->rules[i].name));
         return false;
     }
@@ -389,7 +396,8 @@ static uint32_t emit_repeat(struct reader *r, const struct part *p, uint32_t nex
     for (uint32_t i = copies; i > 0 && next != OP_NOWHERE; i--) {
         uint32_t body = emit(r, p->a, next, depth + 1);
         bool optional = i > p->min;
-        next = optional && body != OP_NOWHERE ? program_add(g, (struct op){.kind = OP_SPLIT, .a = body, .b = end}) : body;
+        next =
+            optional && body != OP_NOWHERE ? program_add(g, (struct op){.kind = OP_SPLIT, .a = body, .b = end}) : body;
     }
     return next;
 }
@@ -407,13 +415,12 @@ static uint32_t emit(struct reader *r, uint32_t part, uint32_t next, unsigned de
         return program_add(g, (struct op){.kind = OP_TEXT, .dfa = d, .a = next});
     }
     switch (p.kind) {
-    case PART_CAT:
-        b = emit(r, p.b, next, depth + 1);
-        return emit(r, p.a, b, depth + 1);
+    case PART_CAT: b = emit(r, p.b, next, depth + 1); return emit(r, p.a, b, depth + 1);
     case PART_ALT:
         a = emit(r, p.a, next, depth + 1);
         b = emit(r, p.b, next, depth + 1);
-        return a == OP_NOWHERE || b == OP_NOWHERE ? OP_NOWHERE : program_add(g, (struct op){.kind = OP_SPLIT, .a = a, .b = b});
+        return a == OP_NOWHERE || b == OP_NOWHERE ? OP_NOWHERE
+                                                  : program_add(g, (struct op){.kind = OP_SPLIT, .a = a, .b = b});
     case PART_REPEAT: return emit_repeat(r, &p, next, depth);
     default: /* the callee's entry is filled in once all rules have one */
         return program_add(g, (struct op){.kind = OP_CALL, .a = OP_NOWHERE - 1 - p.a, .b = next});
@@ -449,7 +456,8 @@ uint32_t program_gbnf(struct grammar *g, struct str text, uint32_t next, struct 
     if (!read_rules(&r)) goto out;
     for (size_t i = 0; i < r.n_rules; i++)
         if (r.rules[i].body == NO_PART) {
-            err_set(e, ERR_INVALID, "grammar, line %zu: the rule %.*s is not defined", r.rules[i].line, STR_ARG(r.rules[i].name));
+            err_set(e, ERR_INVALID, "grammar, line %zu: the rule %.*s is not defined", r.rules[i].line,
+                    STR_ARG(r.rules[i].name));
             goto out;
         }
     if (!strmap_find(&r.names, &root, STR("root"))) {
@@ -459,7 +467,8 @@ uint32_t program_gbnf(struct grammar *g, struct str text, uint32_t next, struct 
     if (!analyse(&r) || !emit_rules(&r, root, next)) goto out;
     entry = r.rules[root].entry;
 out:
-    if (entry == OP_NOWHERE && e->kind == ERR_NONE) err_set(e, ERR_TOO_LARGE, "the grammar needs more than its memory budget");
+    if (entry == OP_NOWHERE && e->kind == ERR_NONE)
+        err_set(e, ERR_TOO_LARGE, "the grammar needs more than its memory budget");
     grammar_discharge(g, r.parts_cap * sizeof *r.parts + r.rules_cap * sizeof *r.rules);
     mem_free(r.parts);
     mem_free(r.rules);

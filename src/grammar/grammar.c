@@ -80,8 +80,6 @@ struct grammar *grammar_ref(struct grammar *g)
     return g;
 }
 
-
-
 void grammar_unref(struct grammar *g)
 {
     if (!g || atomic_fetch_sub(&g->refs, 1) != 1) return;
@@ -108,8 +106,8 @@ uint32_t program_add(struct grammar *g, struct op op)
     return (uint32_t)g->n_ops++;
 }
 
-/* Takes every reachable node apart, so that what cannot be expressed is known now; a bound keeps this cheap, the rest is
- * found when it is reached (and widened or refused there). */
+/* Takes every reachable node apart, so that what cannot be expressed is known now; a bound keeps this cheap, the rest
+ * is found when it is reached (and widened or refused there). */
 #define EXPLORE_NODES 3000
 static void explore(struct grammar *g, uint32_t root)
 {
@@ -126,8 +124,9 @@ static void explore(struct grammar *g, uint32_t root)
 
 struct grammar *grammar_give(struct grammar *g, struct err *e)
 {
-    if (g->exhausted) err_set(e, ERR_TOO_LARGE, "%s%sneeds more than the budget of %zu bytes", g->where ? g->where : "",
-                              g->where ? ": " : "the grammar ", g->max_bytes);
+    if (g->exhausted)
+        err_set(e, ERR_TOO_LARGE, "%s%sneeds more than the budget of %zu bytes", g->where ? g->where : "",
+                g->where ? ": " : "the grammar ", g->max_bytes);
     else if (g->refusal.kind != ERR_NONE) *e = g->refusal;
     else return g;
     grammar_unref(g);
@@ -209,7 +208,8 @@ bool grammar_check(struct grammar *g, struct str text, struct err *e)
     }
     if (!ok) {
         struct str near = str_slice(text, i > 20 ? i - 20 : 0, i + 1);
-        err_set(e, g->exhausted || m.failed ? ERR_TOO_LARGE : ERR_INVALID, "refused at byte %zu: \"%.*s\"", i, STR_ARG(near));
+        err_set(e, g->exhausted || m.failed ? ERR_TOO_LARGE : ERR_INVALID, "refused at byte %zu: \"%.*s\"", i,
+                STR_ARG(near));
     } else if (!(ok = machine_may_end(&m, m.out, m.n_out))) err_set(e, ERR_INVALID, "the text is not complete");
     machine_deinit(&m);
     return ok;

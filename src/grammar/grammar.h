@@ -2,8 +2,8 @@
  * become one automaton over bytes; a matcher follows one text through it, token by token, and can be rolled back.
  *
  * Threads: a grammar grows while it is used (lazy automata, memo), so a grammar and all its matchers belong to one
- * thread at a time. It may be compiled in one thread and handed to another; different grammars are independent. There is no
- * global state. A vocabulary is immutable after creation and may be shared by all threads, and so may a cache. */
+ * thread at a time. It may be compiled in one thread and handed to another; different grammars are independent. There
+ * is no global state. A vocabulary is immutable after creation and may be shared by all threads, and so may a cache. */
 #ifndef GRAMMAR_GRAMMAR_H
 #define GRAMMAR_GRAMMAR_H
 
@@ -24,8 +24,9 @@ struct grammar_cache;
 /* ---- compiling ---- */
 
 struct grammar_options {
-    /* true: what cannot be expressed is an error that names its place and keyword. false: it is widened to the surrounding
-     * type and listed by grammar_explain; compiling then fails only when the text is no schema at all (no JSON). */
+    /* true: what cannot be expressed is an error that names its place and keyword. false: it is widened to the
+     * surrounding type and listed by grammar_explain; compiling then fails only when the text is no schema at all (no
+     * JSON). */
     bool strict;
     bool ignore_formats; /* "format" is a remark only */
     uint32_t max_space;  /* longest run of white space between JSON tokens that is generated; 0 = none */
@@ -44,18 +45,18 @@ struct grammar *grammar_from_regex(struct str pattern, const struct grammar_opti
 struct grammar_tag {
     struct str begin, end;
     enum { GRAMMAR_TAG_SCHEMA, GRAMMAR_TAG_GBNF, GRAMMAR_TAG_REGEX, GRAMMAR_TAG_ANY_TEXT } kind;
-    struct str content;    /* of that kind; GRAMMAR_TAG_ANY_TEXT takes everything up to the first `end` */
-    bool strict;           /* as in the options, for this tag alone */
-    const char *where;     /* as in the options */
+    struct str content; /* of that kind; GRAMMAR_TAG_ANY_TEXT takes everything up to the first `end` */
+    bool strict;        /* as in the options, for this tag alone */
+    const char *where;  /* as in the options */
 };
 struct grammar_tags {
     const struct grammar_tag *tags;
     size_t n_tags;
     const struct str *triggers; /* free text ends where one of these stands; each tag's begin starts with one */
     size_t n_triggers;
-    bool forced;     /* the text starts with a call (no free text before it) */
-    bool single;     /* at most one call, and then the end */
-    bool text_after; /* free text may follow a call */
+    bool forced;        /* the text starts with a call (no free text before it) */
+    bool single;        /* at most one call, and then the end */
+    bool text_after;    /* free text may follow a call */
     struct str between; /* between calls that follow each other directly, may be empty */
 };
 struct grammar *grammar_from_tags(const struct grammar_tags *t, const struct grammar_options *o, struct err *e);
@@ -77,8 +78,8 @@ bool grammar_check(struct grammar *g, struct str text, struct err *e);
 
 struct grammar_cache *grammar_cache_create(size_t max_bytes);
 void grammar_cache_destroy(struct grammar_cache *c);
-/* A grammar nobody uses at the moment is taken out and belongs to the caller (one reference), or NULL. A grammar is never
- * with two callers at the same time, because it grows while it is used. */
+/* A grammar nobody uses at the moment is taken out and belongs to the caller (one reference), or NULL. A grammar is
+ * never with two callers at the same time, because it grows while it is used. */
 struct grammar *grammar_cache_take(struct grammar_cache *c, struct str key);
 /* Gives a grammar (back) under its key; takes over the reference. What was used longest ago goes when it is full. */
 void grammar_cache_put(struct grammar_cache *c, struct str key, struct grammar *g);
@@ -86,11 +87,11 @@ size_t grammar_cache_memory(struct grammar_cache *c);
 
 /* ---- tokens ---- */
 
-/* The trie of all texts of t; control tokens have none and can therefore never come out of a grammar, except tokens that
- * end a generation, where the grammar accepts. t must outlive it. */
+/* The trie of all texts of t; control tokens have none and can therefore never come out of a grammar, except tokens
+ * that end a generation, where the grammar accepts. t must outlive it. */
 struct grammar_vocab *grammar_vocab_create(const struct tokenizer *t, struct err *e);
-/* The same over a list of texts; an empty text = a control token. ends[i] (may be NULL) marks the ids that end a text. The
- * texts are copied. */
+/* The same over a list of texts; an empty text = a control token. ends[i] (may be NULL) marks the ids that end a text.
+ * The texts are copied. */
 struct grammar_vocab *grammar_vocab_from_texts(const struct str *texts, const bool *ends, size_t n, struct err *e);
 void grammar_vocab_destroy(struct grammar_vocab *v);
 size_t grammar_vocab_size(const struct grammar_vocab *v);
@@ -111,11 +112,11 @@ bool grammar_matcher_feed(struct grammar_matcher *m, struct str bytes);
 /* Takes back the last n steps; false if fewer are remembered (the last GRAMMAR_STEPS are). O(1) a step. */
 #define GRAMMAR_STEPS 256
 bool grammar_matcher_rollback(struct grammar_matcher *m, size_t n);
-/* bits[GRAMMAR_MASK_WORDS(size)]: bit set = the token may come next. Returns the number of set bits; 0 only when the grammar
- * ran out of its budget. */
+/* bits[GRAMMAR_MASK_WORDS(size)]: bit set = the token may come next. Returns the number of set bits; 0 only when the
+ * grammar ran out of its budget. */
 size_t grammar_matcher_mask(struct grammar_matcher *m, uint32_t *bits);
-bool grammar_matcher_may_end(struct grammar_matcher *m);  /* what was written is complete */
-bool grammar_matcher_ended(struct grammar_matcher *m);    /* ... and nothing can follow */
+bool grammar_matcher_may_end(struct grammar_matcher *m); /* what was written is complete */
+bool grammar_matcher_ended(struct grammar_matcher *m);   /* ... and nothing can follow */
 /* Text that must come next whatever the model does (possibly nothing), at most `max` bytes; nothing changes. */
 bool grammar_matcher_forced(struct grammar_matcher *m, struct buf *out, size_t max);
 /* The forced text as tokens, without the last one(s) a longer token could replace: those go back to the model. */

@@ -191,10 +191,10 @@ enum atom_kind {
     ATOM_REQUIRED, // names[]
     ATOM_MIN_PROPS,
     ATOM_MAX_PROPS,
-    ATOM_NAMES, // raw
-    ATOM_UNEVALUATED_PROPS, // raw
-    ATOM_UNEVALUATED_ITEMS, // raw
-    ATOM_COMPOSITE,         /* those below are taken apart, they never reach an alternative */
+    ATOM_NAMES,                // raw
+    ATOM_UNEVALUATED_PROPS,    // raw
+    ATOM_UNEVALUATED_ITEMS,    // raw
+    ATOM_COMPOSITE,            /* those below are taken apart, they never reach an alternative */
     ATOM_REF = ATOM_COMPOSITE, // raw
     ATOM_ALL,                  // list
     ATOM_ANY,
@@ -227,9 +227,9 @@ struct path { /* where a raw schema stands, for messages */
 struct raw {
     json_t *json;
     const struct path *path;
-    struct str base; /* URI of the enclosing resource */
+    struct str base;  /* URI of the enclosing resource */
     json_t *resource; /* ... and its root */
-    uint32_t *atoms; /* indices */
+    uint32_t *atoms;  /* indices */
     uint32_t n_atoms;
     bool loaded, unevaluated;
 };
@@ -247,7 +247,7 @@ struct schema {
     struct raw_slot *by_json; /* json_t* -> raw */
     size_t n_slots;
     size_t n_loaded; /* raws before it are loaded */
-    json_t **made; /* documents, and schemas made for members of an enum */
+    json_t **made;   /* documents, and schemas made for members of an enum */
     size_t n_made, made_cap;
 };
 
@@ -275,7 +275,7 @@ struct number_alt {
     struct decimal_key lo, hi;
     struct decimal_key *multiples, *not_multiples, *excluded, *allowed; /* allowed: NULL = no enum */
     uint32_t n_multiples, n_not_multiples, n_excluded, n_allowed;
-    int scale; /* digits behind the point */
+    int scale;                      /* digits behind the point */
     __int128 low, high, step, unit; /* in 1 / unit, inclusive */
 };
 struct exists { /* some member whose key is in keys has a value that fits the literals */
@@ -320,7 +320,7 @@ struct array_alt {
     uint32_t *child; // [prefix + 1][1 << n_select]
 };
 struct alt {
-    uint8_t type; /* one TYPE_ bit; numbers TYPE_INT; TYPE_BOOL: bools */
+    uint8_t type;  /* one TYPE_ bit; numbers TYPE_INT; TYPE_BOOL: bools */
     uint8_t bools; /* 1 = false, 2 = true */
     uint8_t fits;  /* FITS_, asked from outside of node_fits */
     uint32_t id;
@@ -375,8 +375,8 @@ bool fact_concerns(const struct grammar *g, const struct fact *f, unsigned type)
 enum op_kind { OP_END, OP_SPLIT, OP_JUMP, OP_TEXT, OP_CALL, OP_RETURN, OP_VALUE, OP_FREE, OP_SWITCH };
 struct op {
     uint8_t kind;
-    bool may_end;   /* OP_FREE: the whole text may end here */
-    uint32_t a, b;  /* targets, or node */
+    bool may_end;  /* OP_FREE: the whole text may end here */
+    uint32_t a, b; /* targets, or node */
     struct dfa *dfa;
     uint32_t *table; /* OP_FREE: the trigger automaton; OP_SWITCH: target by byte */
 };

@@ -28,7 +28,8 @@ static bool would_feed(struct machine *m, const struct thread *t, uint8_t byte)
     return dfa_step(m->g, t->dfa, t->state, byte) >= 0;
 }
 
-/* \u in generated text: freely where any text may follow; elsewhere for the control characters that have no other form. */
+/* \u in generated text: freely where any text may follow; elsewhere for the control characters that have no other form.
+ */
 static bool hex_viable(struct machine *m, const struct thread *t, unsigned digits)
 {
     if (m->liberal || t->dfa->states[t->state].any) return true;
@@ -56,7 +57,9 @@ static bool half_viable(const struct thread *t, unsigned digits)
 
 static enum lexed lex_hex(struct machine *m, struct thread *t, uint8_t byte, uint32_t max)
 {
-    int d = byte >= '0' && byte <= '9' ? byte - '0' : (byte | 32) >= 'a' && (byte | 32) <= 'f' ? (byte | 32) - 'a' + 10 : -1;
+    int d = byte >= '0' && byte <= '9'                 ? byte - '0'
+            : (byte | 32) >= 'a' && (byte | 32) <= 'f' ? (byte | 32) - 'a' + 10
+                                                       : -1;
     if (d < 0) return LEX_DEAD;
     unsigned digits = t->escape++ - 1u;
     t->hex = (uint16_t)(t->hex << 4 | d);
@@ -143,7 +146,10 @@ bool decode_string(struct buf *out, struct str raw)
 
 static uint64_t hash_json(const json_t *v, unsigned depth)
 {
-    uint64_t h = 0, kind = json_is_object(v) ? 1 : json_is_array(v) ? 2 : json_is_string(v) ? 3 : 5 + (uint64_t)json_typeof(v);
+    uint64_t h = 0, kind = json_is_object(v)   ? 1
+                           : json_is_array(v)  ? 2
+                           : json_is_string(v) ? 3
+                                               : 5 + (uint64_t)json_typeof(v);
     size_t i;
     const char *key;
     json_t *x;

@@ -138,7 +138,8 @@ void machine_go(struct machine *m, uint32_t pc, const struct frame *frame)
             if (p.frame) next[k++] = (struct place){p.frame->pc, p.frame->up};
             break;
         case OP_VALUE:
-            machine_emit(m, (struct thread){.kind = THREAD_VALUE, .state = op->a, .frame = call_frame(m, op->b, p.frame)});
+            machine_emit(m,
+                         (struct thread){.kind = THREAD_VALUE, .state = op->a, .frame = call_frame(m, op->b, p.frame)});
             break;
         case OP_TEXT:
             machine_emit(m, (struct thread){.kind = THREAD_TEXT, .dfa = op->dfa, .aux = p.pc, .frame = p.frame});
@@ -387,13 +388,19 @@ uint64_t machine_hash(struct machine *m, const struct thread *t, size_t n, uint3
     uint64_t h = n;
     for (size_t i = 0; i < n; i++) {
         const struct thread *x = &t[i];
-        uint64_t w[7] = {(uint64_t)x->kind | (uint64_t)x->escape << 8 | (uint64_t)x->hex << 16 | (uint64_t)x->high << 32 |
-                             (uint64_t)(x->space < m->g->max_space ? 0 : 1) << 48,
-                         x->state, x->aux, x->frame ? x->frame->hash : 0, x->dfa ? x->dfa->id + 1 : 0, x->alt ? x->alt->id + 1 : 0, 0};
+        uint64_t w[7] = {(uint64_t)x->kind | (uint64_t)x->escape << 8 | (uint64_t)x->hex << 16 |
+                             (uint64_t)x->high << 32 | (uint64_t)(x->space < m->g->max_space ? 0 : 1) << 48,
+                         x->state,
+                         x->aux,
+                         x->frame ? x->frame->hash : 0,
+                         x->dfa ? x->dfa->id + 1 : 0,
+                         x->alt ? x->alt->id + 1 : 0,
+                         0};
         if (x->space + longest >= m->g->max_space) w[6] = x->space;
         if (x->kind == THREAD_STRING) w[6] = clamp_count(x, longest);
         bool text = x->kind == THREAD_NUMBER;
-        if (x->kind == THREAD_KEY) text = x->escape || dfa_count(m->g, x->dfa, x->state) < COUNT_MANY || x->frame->n > 0;
+        if (x->kind == THREAD_KEY)
+            text = x->escape || dfa_count(m->g, x->dfa, x->state) < COUNT_MANY || x->frame->n > 0;
         h = hash64(w, sizeof w, h);
         if (text) {
             struct str s = str_slice(buf_str(&m->text), x->start, m->text.len);

@@ -1,6 +1,7 @@
-/* machine_internal: states over bytes. A state is a set of threads, one for each way the text so far can be read; all share
- * the text. Frames (open objects, arrays, calls) never change once made, so copying a state is copying its threads, and
- * undoing is forgetting them. Frames and other things that live as long as a state come from a pool with marks. */
+/* machine_internal: states over bytes. A state is a set of threads, one for each way the text so far can be read; all
+ * share the text. Frames (open objects, arrays, calls) never change once made, so copying a state is copying its
+ * threads, and undoing is forgetting them. Frames and other things that live as long as a state come from a pool with
+ * marks. */
 #ifndef GRAMMAR_MACHINE_INTERNAL_H
 #define GRAMMAR_MACHINE_INTERNAL_H
 
@@ -9,23 +10,24 @@
 #include "grammar/grammar_internal.h"
 
 enum thread_kind {
-    THREAD_VALUE,      // before a value: state = node
-    THREAD_LITERAL,    // state = place, aux = 0 true, 1 false, 2 null
-    THREAD_NUMBER,     // state = place in the syntax, start = its first byte in the text
-    THREAD_STRING,     // state of dfa, count = characters
-    THREAD_KEY,        // the same; start = its first byte in the text
-    THREAD_COLON,      // state = node of the value
-    THREAD_MEMBER,     // behind "{"
-    THREAD_NEXT_KEY,   // behind "," in an object
-    THREAD_AFTER,      // behind a member or item
-    THREAD_EMPTY,      // behind "[": only "]"
-    THREAD_TEXT,       // state of dfa, aux = op
-    THREAD_FREE,       // state of the trigger automaton, aux = op
+    THREAD_VALUE,    // before a value: state = node
+    THREAD_LITERAL,  // state = place, aux = 0 true, 1 false, 2 null
+    THREAD_NUMBER,   // state = place in the syntax, start = its first byte in the text
+    THREAD_STRING,   // state of dfa, count = characters
+    THREAD_KEY,      // the same; start = its first byte in the text
+    THREAD_COLON,    // state = node of the value
+    THREAD_MEMBER,   // behind "{"
+    THREAD_NEXT_KEY, // behind "," in an object
+    THREAD_AFTER,    // behind a member or item
+    THREAD_EMPTY,    // behind "[": only "]"
+    THREAD_TEXT,     // state of dfa, aux = op
+    THREAD_FREE,     // state of the trigger automaton, aux = op
     THREAD_END,
 };
 
 struct thread {
-    uint8_t kind, escape; /* escape: 0 none, 1 behind a backslash, 2..5 hex digits of \u, 6 7 the second half of a pair */
+    uint8_t kind,
+        escape; /* escape: 0 none, 1 behind a backslash, 2..5 hex digits of \u, 6 7 the second half of a pair */
     uint16_t hex, high;
     uint16_t space; /* white space just read */
     uint32_t state, count, aux, start;
@@ -83,8 +85,8 @@ void pool_release(struct pool *p, struct pool_mark mark);
 
 /* Pushes the first state. */
 void machine_start(struct machine *m);
-/* Pushes the state that follows threads [from, to) of the stack on `byte`, which is already appended to the text. False (and
- * nothing pushed) when nothing follows. */
+/* Pushes the state that follows threads [from, to) of the stack on `byte`, which is already appended to the text. False
+ * (and nothing pushed) when nothing follows. */
 bool machine_step(struct machine *m, size_t from, size_t to, uint8_t byte);
 /* Whether the text may end in this state. */
 bool machine_may_end(struct machine *m, const struct thread *t, size_t n);
@@ -105,6 +107,6 @@ bool take_space(struct machine *m, struct thread *t, uint8_t byte); /* it was wh
 enum lexed { LEX_DEAD, LEX_MORE, LEX_CLOSED };
 enum lexed lex_string(struct machine *m, struct thread *t, uint8_t byte, uint32_t min, uint32_t max);
 bool decode_string(struct buf *out, struct str raw); /* between the quotes, already checked */
-uint64_t json_value_hash(struct str json, bool *ok);      /* equal for equal JSON values */
+uint64_t json_value_hash(struct str json, bool *ok); /* equal for equal JSON values */
 
 #endif

@@ -1,6 +1,6 @@
-/* matcher: one text on its way through a grammar, by tokens. The states after the last GRAMMAR_STEPS steps are kept, so a
- * rollback is forgetting. Masks are walks over the vocabulary's tries with the states on a stack, and are remembered by the
- * hash of the state they were made in. */
+/* matcher: one text on its way through a grammar, by tokens. The states after the last GRAMMAR_STEPS steps are kept, so
+ * a rollback is forgetting. Masks are walks over the vocabulary's tries with the states on a stack, and are remembered
+ * by the hash of the state they were made in. */
 #include "grammar/machine_internal.h"
 
 #include "base/alloc.h"
@@ -84,7 +84,8 @@ void grammar_matcher_destroy(struct grammar_matcher *x)
     mem_free(x);
 }
 
-/* Frames form chains; the copy repeats each thread's chain (shared parents are copied again, equal hashes keep them equal). */
+/* Frames form chains; the copy repeats each thread's chain (shared parents are copied again, equal hashes keep them
+ * equal). */
 static const struct frame *clone_frame(struct pool *p, const struct frame *f)
 {
     const struct frame *first = NULL;
@@ -262,7 +263,8 @@ static bool is_content(struct grammar *g, const struct thread *t)
 }
 
 /* Fills bits with the plain tokens that the automaton can take from this state. */
-static void walk_content(struct grammar *g, uint32_t *bits, const struct grammar_vocab *v, struct dfa *d, uint32_t state)
+static void walk_content(struct grammar *g, uint32_t *bits, const struct grammar_vocab *v, struct dfa *d,
+                         uint32_t state)
 {
     uint32_t states[TOKEN_BYTES_MAX + 1] = {state};
     for (size_t i = 0; i < v->plain.n;) {
@@ -290,7 +292,8 @@ static struct memo *memo_keep(struct grammar_matcher *x, uint64_t hash, const ui
 static bool add_content(struct grammar_matcher *x, uint32_t *bits, const struct thread *t)
 {
     const struct grammar_vocab *v = x->v;
-    int64_t room = t->kind == THREAD_STRING && t->alt->string.max != REPEAT_MAX ? (int64_t)t->alt->string.max - t->count : INT64_MAX;
+    int64_t room = t->kind == THREAD_STRING && t->alt->string.max != REPEAT_MAX ? (int64_t)t->alt->string.max - t->count
+                                                                                : INT64_MAX;
     if (t->dfa->states[t->state].any) {
         if (room < v->longest && room >= PLAIN_SLICES - 1) return false;
         size_t slice = room < v->longest ? (size_t)room : PLAIN_SLICES - 1;
@@ -365,7 +368,8 @@ static struct memo *memo_keep(struct grammar_matcher *x, uint64_t hash, const ui
         mem_free(slot->bits);
         slot->bits = NULL;
     }
-    if (!slot->bits && grammar_memory(g) + bytes < g->max_bytes / 2 && (slot->bits = mem_try_alloc(bytes))) grammar_charge(g, bytes);
+    if (!slot->bits && grammar_memory(g) + bytes < g->max_bytes / 2 && (slot->bits = mem_try_alloc(bytes)))
+        grammar_charge(g, bytes);
     if (!slot->bits) return NULL;
     memcpy(slot->bits, bits, bytes);
     slot->hash = hash;
@@ -461,7 +465,8 @@ bool grammar_matcher_forced(struct grammar_matcher *x, struct buf *out, size_t m
 
 #define FORCED_MAX 4096
 
-bool grammar_matcher_forced_tokens(struct grammar_matcher *x, struct token_list *out, const struct tokenizer *t, struct err *e)
+bool grammar_matcher_forced_tokens(struct grammar_matcher *x, struct token_list *out, const struct tokenizer *t,
+                                   struct err *e)
 {
     struct buf text;
     struct token_list list;

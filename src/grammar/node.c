@@ -1,7 +1,8 @@
-/* node: a node is a set of literals (raw schemas, some negated) that a value must satisfy all at once. It is taken apart
- * when first needed: into a union of alternatives of one JSON type each, conjunctions of simple facts. Negation is pushed down to
- * the facts, so `not`, `oneOf` and `if` are exact: oneOf is the union of "this one and none of the others", where branches
- * that exclude each other anyway need no negation. A literal that contains itself adds nothing (least fixed point). */
+/* node: a node is a set of literals (raw schemas, some negated) that a value must satisfy all at once. It is taken
+ * apart when first needed: into a union of alternatives of one JSON type each, conjunctions of simple facts. Negation
+ * is pushed down to the facts, so `not`, `oneOf` and `if` are exact: oneOf is the union of "this one and none of the
+ * others", where branches that exclude each other anyway need no negation. A literal that contains itself adds nothing
+ * (least fixed point). */
 #include <string.h>
 
 #include "base/alloc.h"
@@ -9,7 +10,7 @@
 #include "grammar/grammar_internal.h"
 
 #define MAX_STEPS 50000   /* of taking one node apart */
-#define MAX_WORK 400000   /* of taking all of them apart, with a surcharge for each alternative */
+#define MAX_WORK 400000   /* of taking all of them apart, where that is more than a little */
 #define MAX_BRANCHES 2000 /* alternatives before building */
 #define MAX_DEPTH 600     /* of nested choices */
 
@@ -113,7 +114,8 @@ static bool give_up(struct expansion *x, const char *what)
     return false;
 }
 
-static void push(struct expansion *x, const struct todo **list, const struct chain *chain, bool is_atom, uint32_t id, bool neg)
+static void push(struct expansion *x, const struct todo **list, const struct chain *chain, bool is_atom, uint32_t id,
+                 bool neg)
 {
     struct todo *t = arena_try_alloc(&x->arena, sizeof *t);
     if (!t) {
@@ -188,11 +190,11 @@ static bool excludes(struct grammar *g, uint32_t a, uint32_t b)
 }
 
 /* A new branch: p is copied, so changes do not reach the caller. */
-#define BRANCH(x, p, body)                                                                                             \
-    do {                                                                                                               \
-        struct position q = (p);                                                                                       \
-        body;                                                                                                          \
-        expand((x), q);                                                                                                \
+#define BRANCH(x, p, body)       \
+    do {                         \
+        struct position q = (p); \
+        body;                    \
+        expand((x), q);          \
     } while (0)
 
 static void any_of(struct expansion *x, struct position p, const struct todo *t, const struct atom *a)
@@ -324,7 +326,8 @@ static void contains(struct expansion *x, struct position p, const struct todo *
 /* Members of an enum: scalars stay one fact, containers become schemas. */
 static void enumeration(struct expansion *x, struct position p, const struct todo *t, struct atom *a)
 {
-    static const uint8_t type_of[] = {TYPE_OBJ, TYPE_ARR, TYPE_STR, TYPE_INT, TYPE_INT | TYPE_FRAC, TYPE_BOOL, TYPE_BOOL, TYPE_NULL};
+    static const uint8_t type_of[] = {TYPE_OBJ,  TYPE_ARR,  TYPE_STR, TYPE_INT, TYPE_INT | TYPE_FRAC,
+                                      TYPE_BOOL, TYPE_BOOL, TYPE_NULL};
     struct grammar *g = x->g;
     size_t n = json_array_size(a->json), n_containers = 0;
     unsigned types = 0;
@@ -380,7 +383,8 @@ static bool choose_negated(struct expansion *x, struct position p, const struct 
     case ATOM_NAMES: {
         uint32_t term = TERM_NONE, node = node_get(x->g, &(uint32_t){a->raw << 1}, 1);
         if (node != NODE_NONE && !string_term(x->g, &term, node)) return true;
-        struct fact f = {.kind = FACT_EXISTS, .term = term_without(x->g, x->g->terms.any_text, term), .literal = RAW_TRUE << 1};
+        struct fact f = {
+            .kind = FACT_EXISTS, .term = term_without(x->g, x->g->terms.any_text, term), .literal = RAW_TRUE << 1};
         p.types &= TYPE_OBJ;
         add_fact(x, &p, f);
         expand(x, p);
@@ -389,7 +393,9 @@ static bool choose_negated(struct expansion *x, struct position p, const struct 
     case ATOM_UNIQUE:
     case ATOM_UNEVALUATED_PROPS:
     case ATOM_UNEVALUATED_ITEMS:
-        if (x->g->strict) give_up(x, "uniqueItems, unevaluatedProperties and unevaluatedItems are not supported under not, oneOf or if");
+        if (x->g->strict)
+            give_up(x,
+                    "uniqueItems, unevaluatedProperties and unevaluatedItems are not supported under not, oneOf or if");
         else expand(x, p);
         return true;
     case ATOM_ALL:
@@ -554,7 +560,9 @@ static void expand(struct expansion *x, struct position p)
         const struct todo **list = p.simple ? &p.simple : &p.choices;
         const struct todo *t = *list;
         *list = t->next;
-        if (++x->steps > MAX_STEPS || ++x->g->work > MAX_WORK) give_up(x, "the combination of keywords has too many alternatives");
+        if (++x->steps > 1000) x->g->work++;
+        if (x->steps > MAX_STEPS || x->g->work > MAX_WORK)
+            give_up(x, "the combination of keywords has too many alternatives");
         if (t->is_atom && needs_choice(x->g->schema.atoms[t->id], t->neg)) {
             choose(x, p, t);
             p.types = 0;
@@ -562,7 +570,7 @@ static void expand(struct expansion *x, struct position p)
         else if (!take_raw(x, &p, t)) p.types = 0;
     }
     if (p.types && !x->failed) {
-        x->g->work += 10;
+        if (x->branches > 16) x->g->work += 10;
         if (++x->branches > MAX_BRANCHES) give_up(x, "the combination of keywords has too many alternatives");
         unsigned numbers = p.types & (TYPE_INT | TYPE_FRAC);
         for (unsigned type = 1; type < TYPE_ALL; type <<= 1) {
@@ -693,7 +701,8 @@ enum { NODE_RAW, NODE_BUSY, NODE_DONE };
 
 bool node_expand(struct grammar *g, uint32_t node)
 {
-    if (node == NODE_NONE || g->nodes[node].state != NODE_RAW) return node != NODE_NONE && g->nodes[node].state == NODE_DONE;
+    if (node == NODE_NONE || g->nodes[node].state != NODE_RAW)
+        return node != NODE_NONE && g->nodes[node].state == NODE_DONE;
     struct expansion x = {.g = g};
     struct position p = {.types = TYPE_ALL};
     g->nodes[node].state = NODE_BUSY;
@@ -730,7 +739,8 @@ bool string_term(struct grammar *g, uint32_t *out, uint32_t node)
         const struct alt *a = g->nodes[node].alts[i];
         if (a->type != TYPE_STR) continue;
         uint32_t t = a->string.dfa->root;
-        if (a->string.min > 0 || a->string.max < REPEAT_MAX) t = term_repeat(g, g->terms.any_char, a->string.min, a->string.max);
+        if (a->string.min > 0 || a->string.max < REPEAT_MAX)
+            t = term_repeat(g, g->terms.any_char, a->string.min, a->string.max);
         *out = term_alt2(g, *out, t);
     }
     return true;

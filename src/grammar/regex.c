@@ -129,7 +129,7 @@ static bool invert(struct parser *p, struct ranges *out, struct ranges *in)
 static bool class_escape(struct parser *p, struct ranges *out, char c)
 {
     static const struct codepoints digit[] = {{'0', '9'}}, word[] = {{'0', '9'}, {'A', 'Z'}, {'_', '_'}, {'a', 'z'}},
-                                   space[] = {{9, 13},         {32, 32},         {0xa0, 0xa0},     {0x1680, 0x1680},
+                                   space[] = {{9, 13},          {32, 32},         {0xa0, 0xa0},     {0x1680, 0x1680},
                                               {0x2000, 0x200a}, {0x2028, 0x2029}, {0x202f, 0x202f}, {0x205f, 0x205f},
                                               {0x3000, 0x3000}, {0xfeff, 0xfeff}};
     struct ranges in = {.n = 0};
@@ -152,7 +152,9 @@ static bool hex_digits(struct parser *p, uint32_t *out, size_t n)
     if (p->s.len - p->at < n) return fail(p, "an unfinished \\u or \\x escape");
     for (size_t i = 0; i < n; i++) {
         char c = p->s.ptr[p->at + i];
-        uint32_t d = c >= '0' && c <= '9' ? (uint32_t)(c - '0') : (c | 32) >= 'a' && (c | 32) <= 'f' ? (uint32_t)((c | 32) - 'a' + 10) : 16;
+        uint32_t d = c >= '0' && c <= '9'                 ? (uint32_t)(c - '0')
+                     : (c | 32) >= 'a' && (c | 32) <= 'f' ? (uint32_t)((c | 32) - 'a' + 10)
+                                                          : 16;
         if (d == 16) return fail(p, "an unfinished \\u or \\x escape");
         v = v * 16 + d;
     }

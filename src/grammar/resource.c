@@ -14,7 +14,8 @@ static struct str without_fragment(struct str uri)
 static size_t scheme_len(struct str uri)
 {
     size_t i = 0;
-    while (i < uri.len && ((uri.ptr[i] >= '0' && uri.ptr[i] <= '9') || (uri.ptr[i] | 32) >= 'a' || strchr("+.-", uri.ptr[i]))) {
+    while (i < uri.len &&
+           ((uri.ptr[i] >= '0' && uri.ptr[i] <= '9') || (uri.ptr[i] | 32) >= 'a' || strchr("+.-", uri.ptr[i]))) {
         if ((uri.ptr[i] | 32) > 'z') return 0;
         i++;
     }
@@ -68,7 +69,8 @@ static struct str resolve(struct grammar *g, struct str base, struct str ref)
         start = b.len > root && b.ptr[root] == '/' ? root + 1 : root;
     }
     buf_append(&b, ref);
-    if (ref.ptr[0] != '#' && ref.ptr[0] != '?') remove_dots(&b, b.len > start && b.ptr[start] == '/' ? start + 1 : start);
+    if (ref.ptr[0] != '#' && ref.ptr[0] != '?')
+        remove_dots(&b, b.len > start && b.ptr[start] == '/' ? start + 1 : start);
     struct str out = grammar_str(g, buf_str(&b));
     buf_deinit(&b);
     return out;
@@ -104,11 +106,27 @@ static struct str with_anchor(struct grammar *g, struct str base, struct str anc
 static const struct {
     const char *name;
     bool map;
-} holders[] = {{"$defs", true}, {"definitions", true}, {"properties", true}, {"patternProperties", true},
-               {"dependentSchemas", true}, {"dependencies", true}, {"allOf", false}, {"anyOf", false}, {"oneOf", false},
-               {"not", false}, {"if", false}, {"then", false}, {"else", false}, {"items", false}, {"prefixItems", false},
-               {"additionalItems", false}, {"contains", false}, {"additionalProperties", false}, {"propertyNames", false},
-               {"unevaluatedItems", false}, {"unevaluatedProperties", false}};
+} holders[] = {{"$defs", true},
+               {"definitions", true},
+               {"properties", true},
+               {"patternProperties", true},
+               {"dependentSchemas", true},
+               {"dependencies", true},
+               {"allOf", false},
+               {"anyOf", false},
+               {"oneOf", false},
+               {"not", false},
+               {"if", false},
+               {"then", false},
+               {"else", false},
+               {"items", false},
+               {"prefixItems", false},
+               {"additionalItems", false},
+               {"contains", false},
+               {"additionalProperties", false},
+               {"propertyNames", false},
+               {"unevaluatedItems", false},
+               {"unevaluatedProperties", false}};
 
 static void scan(struct loader *l, json_t *json, json_t *root, struct str base, unsigned depth)
 {
@@ -122,7 +140,8 @@ static void scan(struct loader *l, json_t *json, json_t *root, struct str base, 
     }
     if (!json_is_object(json)) return;
     struct str id = own_id(json);
-    if (id.len && id.ptr[0] == '#') add_resource(l, with_anchor(l->g, base, str_slice(id, 1, id.len)), json, root, base);
+    if (id.len && id.ptr[0] == '#')
+        add_resource(l, with_anchor(l->g, base, str_slice(id, 1, id.len)), json, root, base);
     else if (id.len) {
         base = without_fragment(resolve(l->g, base, id));
         root = json;

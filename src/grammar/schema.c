@@ -1,6 +1,7 @@
-/* schema: JSON Schema as written -> raw schemas (one for each JSON object that is used as a schema), each a list of atoms
- * (keywords with their operands parsed). Loaded from a work list, so nesting costs no stack. What the automaton cannot
- * express is met here: refused with its place (strict) or noted and left out, whatever the sign it stands under. */
+/* schema: JSON Schema as written -> raw schemas (one for each JSON object that is used as a schema), each a list of
+ * atoms (keywords with their operands parsed). Loaded from a work list, so nesting costs no stack. What the automaton
+ * cannot express is met here: refused with its place (strict) or noted and left out, whatever the sign it stands under.
+ */
 #include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
@@ -139,7 +140,8 @@ static struct atom *add_atom(struct loader *l, enum atom_kind kind, const char *
 {
     struct schema *s = &l->g->schema;
     struct atom *a = grammar_alloc(l->g, sizeof *a);
-    if (!a || !GROW(l->g, s->atoms, s->atoms_cap, s->n_atoms + 1) || l->n_own == MAX_OWN) return l->g->exhausted = true, NULL;
+    if (!a || !GROW(l->g, s->atoms, s->atoms_cap, s->n_atoms + 1) || l->n_own == MAX_OWN)
+        return l->g->exhausted = true, NULL;
     *a = (struct atom){.kind = (uint8_t)kind, .keyword = keyword};
     l->own[l->n_own++] = (uint32_t)s->n_atoms;
     s->atoms[s->n_atoms++] = a;
@@ -176,8 +178,8 @@ static unsigned type_mask(struct str name)
     static const struct {
         const char *name;
         unsigned mask;
-    } types[] = {{"null", TYPE_NULL}, {"boolean", TYPE_BOOL}, {"integer", TYPE_INT}, {"number", TYPE_INT | TYPE_FRAC},
-                 {"string", TYPE_STR}, {"array", TYPE_ARR}, {"object", TYPE_OBJ}};
+    } types[] = {{"null", TYPE_NULL},  {"boolean", TYPE_BOOL}, {"integer", TYPE_INT}, {"number", TYPE_INT | TYPE_FRAC},
+                 {"string", TYPE_STR}, {"array", TYPE_ARR},    {"object", TYPE_OBJ}};
     for (size_t i = 0; i < sizeof types / sizeof *types; i++)
         if (str_eq(name, str_from(types[i].name))) return types[i].mask;
     return 0;
@@ -191,7 +193,8 @@ static void load_type(struct loader *l, const char *k, json_t *v)
         json_t *x = json_is_array(v) ? json_array_get(v, i) : v;
         unsigned m = json_is_string(x) ? type_mask(json_text(x)) : 0;
         if (!m) {
-            grammar_refuse(l->g, l->path, k, "unknown type%s%s; expected null, boolean, integer, number, string, array or object",
+            grammar_refuse(l->g, l->path, k,
+                           "unknown type%s%s; expected null, boolean, integer, number, string, array or object",
                            json_is_string(x) ? " " : "", json_is_string(x) ? json_string_value(x) : "");
             return;
         }
@@ -326,8 +329,8 @@ static void load_list(struct loader *l, const char *k, json_t *v)
 
 static void load_sub(struct loader *l, const char *k, json_t *v)
 {
-    enum atom_kind kind = strcmp(k, "not") == 0 ? ATOM_NOT
-                          : strcmp(k, "propertyNames") == 0 ? ATOM_NAMES
+    enum atom_kind kind = strcmp(k, "not") == 0                     ? ATOM_NOT
+                          : strcmp(k, "propertyNames") == 0         ? ATOM_NAMES
                           : strcmp(k, "unevaluatedProperties") == 0 ? ATOM_UNEVALUATED_PROPS
                                                                     : ATOM_UNEVALUATED_ITEMS;
     struct atom *a = add_atom(l, kind, k);
@@ -367,7 +370,8 @@ static void load_unique(struct loader *l, const char *k, json_t *v)
 /* prefixItems, items, and the older items array with additionalItems. */
 static void load_items(struct loader *l, const char *k, json_t *v)
 {
-    json_t *prefix = json_object_get(l->raw.json, "prefixItems"), *items = json_object_get(l->raw.json, "items"), *rest = items;
+    json_t *prefix = json_object_get(l->raw.json, "prefixItems"), *items = json_object_get(l->raw.json, "items"),
+           *rest = items;
     const char *prefix_name = "prefixItems", *rest_name = "items";
     if (strcmp(k, "items") == 0 && prefix) return; /* taken together at prefixItems */
     if (!prefix && json_is_array(items)) {
@@ -451,7 +455,8 @@ static bool set_patterns(struct loader *l, struct atom *a, json_t *v)
 /* properties, patternProperties and additionalProperties speak of each other: one atom, made at the first of them. */
 static void load_properties(struct loader *l, const char *k, json_t *v)
 {
-    json_t *props = json_object_get(l->raw.json, "properties"), *patterns = json_object_get(l->raw.json, "patternProperties");
+    json_t *props = json_object_get(l->raw.json, "properties"),
+           *patterns = json_object_get(l->raw.json, "patternProperties");
     json_t *more = json_object_get(l->raw.json, "additionalProperties");
     (void)v;
     if (l->seen_properties) return;
@@ -531,12 +536,14 @@ static void load_ref(struct loader *l, const char *k, json_t *v)
         return;
     }
     if (!resource_find(l, &target, &from, json_text(v))) {
-        grammar_refuse(l->g, l->path, k, "\"%s\" names nothing in this schema; references to other documents are not supported",
+        grammar_refuse(l->g, l->path, k,
+                       "\"%s\" names nothing in this schema; references to other documents are not supported",
                        json_string_value(v));
         return;
     }
     if (k[1] == 'd' && !resource_is_static(l, json_text(v))) {
-        grammar_refuse(l->g, l->path, k, "\"%s\" depends on the dynamic scope, which is not supported", json_string_value(v));
+        grammar_refuse(l->g, l->path, k, "\"%s\" depends on the dynamic scope, which is not supported",
+                       json_string_value(v));
         return;
     }
     struct atom *a = add_atom(l, ATOM_REF, k);
@@ -559,25 +566,75 @@ static const struct keyword {
     const char *name;
     void (*load)(struct loader *l, const char *k, json_t *v);
 } keywords[] = {
-    {"type", load_type}, {"enum", load_enum}, {"const", load_enum}, {"pattern", load_pattern}, {"format", load_format},
-    {"minLength", load_limit}, {"maxLength", load_limit}, {"minItems", load_limit}, {"maxItems", load_limit},
-    {"minProperties", load_limit}, {"maxProperties", load_limit}, {"minimum", load_bound}, {"maximum", load_bound},
-    {"exclusiveMinimum", load_bound}, {"exclusiveMaximum", load_bound}, {"multipleOf", load_multiple},
-    {"allOf", load_list}, {"anyOf", load_list}, {"oneOf", load_list}, {"not", load_sub}, {"if", load_if},
-    {"propertyNames", load_sub}, {"unevaluatedProperties", load_sub}, {"unevaluatedItems", load_sub},
-    {"contains", load_contains}, {"uniqueItems", load_unique}, {"prefixItems", load_items}, {"items", load_items},
-    {"properties", load_properties}, {"patternProperties", load_properties}, {"additionalProperties", load_properties},
-    {"required", load_required}, {"dependentRequired", load_dependent}, {"dependentSchemas", load_dependent},
-    {"dependencies", load_dependent}, {"$ref", load_ref}, {"$dynamicRef", load_ref}, {"$recursiveRef", load_ref},
-    {"extends", load_unsupported}, {"disallow", load_unsupported}, {"divisibleBy", load_unsupported},
+    {"type", load_type},
+    {"enum", load_enum},
+    {"const", load_enum},
+    {"pattern", load_pattern},
+    {"format", load_format},
+    {"minLength", load_limit},
+    {"maxLength", load_limit},
+    {"minItems", load_limit},
+    {"maxItems", load_limit},
+    {"minProperties", load_limit},
+    {"maxProperties", load_limit},
+    {"minimum", load_bound},
+    {"maximum", load_bound},
+    {"exclusiveMinimum", load_bound},
+    {"exclusiveMaximum", load_bound},
+    {"multipleOf", load_multiple},
+    {"allOf", load_list},
+    {"anyOf", load_list},
+    {"oneOf", load_list},
+    {"not", load_sub},
+    {"if", load_if},
+    {"propertyNames", load_sub},
+    {"unevaluatedProperties", load_sub},
+    {"unevaluatedItems", load_sub},
+    {"contains", load_contains},
+    {"uniqueItems", load_unique},
+    {"prefixItems", load_items},
+    {"items", load_items},
+    {"properties", load_properties},
+    {"patternProperties", load_properties},
+    {"additionalProperties", load_properties},
+    {"required", load_required},
+    {"dependentRequired", load_dependent},
+    {"dependentSchemas", load_dependent},
+    {"dependencies", load_dependent},
+    {"$ref", load_ref},
+    {"$dynamicRef", load_ref},
+    {"$recursiveRef", load_ref},
+    {"extends", load_unsupported},
+    {"disallow", load_unsupported},
+    {"divisibleBy", load_unsupported},
     /* read elsewhere, or remarks */
-    {"then", load_nothing}, {"else", load_nothing}, {"minContains", load_nothing}, {"maxContains", load_nothing},
-    {"additionalItems", load_nothing}, {"$defs", load_nothing}, {"definitions", load_nothing}, {"$schema", load_nothing},
-    {"$id", load_nothing}, {"id", load_nothing}, {"$anchor", load_nothing}, {"$dynamicAnchor", load_nothing},
-    {"$recursiveAnchor", load_nothing}, {"$vocabulary", load_nothing}, {"$comment", load_nothing}, {"title", load_nothing},
-    {"description", load_nothing}, {"default", load_nothing}, {"examples", load_nothing}, {"example", load_nothing},
-    {"deprecated", load_nothing}, {"readOnly", load_nothing}, {"writeOnly", load_nothing}, {"nullable", load_nothing},
-    {"contentEncoding", load_nothing}, {"contentMediaType", load_nothing}, {"contentSchema", load_nothing},
+    {"then", load_nothing},
+    {"else", load_nothing},
+    {"minContains", load_nothing},
+    {"maxContains", load_nothing},
+    {"additionalItems", load_nothing},
+    {"$defs", load_nothing},
+    {"definitions", load_nothing},
+    {"$schema", load_nothing},
+    {"$id", load_nothing},
+    {"id", load_nothing},
+    {"$anchor", load_nothing},
+    {"$dynamicAnchor", load_nothing},
+    {"$recursiveAnchor", load_nothing},
+    {"$vocabulary", load_nothing},
+    {"$comment", load_nothing},
+    {"title", load_nothing},
+    {"description", load_nothing},
+    {"default", load_nothing},
+    {"examples", load_nothing},
+    {"example", load_nothing},
+    {"deprecated", load_nothing},
+    {"readOnly", load_nothing},
+    {"writeOnly", load_nothing},
+    {"nullable", load_nothing},
+    {"contentEncoding", load_nothing},
+    {"contentMediaType", load_nothing},
+    {"contentSchema", load_nothing},
 };
 
 static void load_raw(struct loader *l, uint32_t id)
@@ -587,7 +644,8 @@ static void load_raw(struct loader *l, uint32_t id)
     l->path = l->raw.path;
     l->n_own = 0;
     l->seen_properties = false;
-    for (void *it = json_object_iter(l->raw.json); it && !l->g->exhausted; it = json_object_iter_next(l->raw.json, it)) {
+    for (void *it = json_object_iter(l->raw.json); it && !l->g->exhausted;
+         it = json_object_iter_next(l->raw.json, it)) {
         const char *key = json_object_iter_key(it);
         size_t k = 0, n = sizeof keywords / sizeof *keywords;
         while (k < n && strcmp(keywords[k].name, key) != 0) k++;
@@ -658,7 +716,8 @@ bool schema_load(struct grammar *g, uint32_t *raw, struct str json, struct err *
                        g->where ? ": " : "", je.text, je.line, je.column);
     if (!GROW(g, s->made, s->made_cap, s->n_made + 1)) json_decref(root);
     else s->made[s->n_made++] = root;
-    if (g->exhausted || !grammar_charge(g, json.len * 4)) return err_set(e, ERR_TOO_LARGE, "a schema of %zu bytes", json.len);
+    if (g->exhausted || !grammar_charge(g, json.len * 4))
+        return err_set(e, ERR_TOO_LARGE, "a schema of %zu bytes", json.len);
     if (!GROW(g, s->raws, s->raws_cap, 16)) return err_set(e, ERR_TOO_LARGE, "the schema exceeds its memory budget");
     if (s->n_raws == 0) {
         s->n_raws = 2; /* RAW_TRUE, RAW_FALSE */

@@ -1,5 +1,6 @@
-/* tags: free text with calls in it, as a program. Free text runs through an automaton of the triggers (Aho-Corasick); where
- * one ends, the tags that begin so are followed as a trie, then a tag's content and its end, and then text or calls again. */
+/* tags: free text with calls in it, as a program. Free text runs through an automaton of the triggers (Aho-Corasick);
+ * where one ends, the tags that begin so are followed as a trie, then a tag's content and its end, and then text or
+ * calls again. */
 #include <string.h>
 
 #include "base/alloc.h"
@@ -77,7 +78,8 @@ static uint32_t content(struct grammar *g, const struct grammar_tag *t, uint32_t
     }
     if (entry == OP_NOWHERE && e->kind != ERR_NONE && t->where && !str_starts(str_from(e->msg), str_from(t->where)))
         err_prefix(e, "%s: ", t->where);
-    if (entry == OP_NOWHERE && e->kind == ERR_NONE) err_set(e, ERR_TOO_LARGE, "%s: needs too much memory", t->where ? t->where : "a tag");
+    if (entry == OP_NOWHERE && e->kind == ERR_NONE)
+        err_set(e, ERR_TOO_LARGE, "%s: needs too much memory", t->where ? t->where : "a tag");
     g->strict = strict;
     g->where = where;
     return entry;
@@ -98,7 +100,8 @@ static void link_failures(uint32_t *table, uint32_t n, const uint32_t *order, ui
             if (*to == OP_NOWHERE) *to = other;
             else fail[*to] = other;
         }
-        if (table[(size_t)s * ROW + 256] == OP_NOWHERE) table[(size_t)s * ROW + 256] = table[(size_t)fail[s] * ROW + 256];
+        if (table[(size_t)s * ROW + 256] == OP_NOWHERE)
+            table[(size_t)s * ROW + 256] = table[(size_t)fail[s] * ROW + 256];
     }
 }
 
@@ -107,8 +110,8 @@ static bool fill_free(struct grammar *g, uint32_t op, const struct str *triggers
 {
     uint32_t n_states = 1, done = 1, total = 1;
     for (size_t i = 0; i < n; i++) total += (uint32_t)triggers[i].len;
-    uint32_t *table = grammar_alloc(g, (size_t)total * ROW * sizeof *table), *fail = grammar_alloc(g, total * sizeof *fail),
-             *order = grammar_alloc(g, total * sizeof *order);
+    uint32_t *table = grammar_alloc(g, (size_t)total * ROW * sizeof *table),
+             *fail = grammar_alloc(g, total * sizeof *fail), *order = grammar_alloc(g, total * sizeof *order);
     if (!table || !fail || !order) return false;
     for (size_t i = 0; i < (size_t)total * ROW; i++) table[i] = OP_NOWHERE;
     for (size_t i = 0; i < n; i++) {
@@ -133,24 +136,28 @@ static bool fill_free(struct grammar *g, uint32_t op, const struct str *triggers
 static bool valid(const struct grammar_tags *t, struct err *e)
 {
     size_t bytes = 0;
-    if (t->n_tags == 0 || t->n_tags > MAX_TAGS) return err_set(e, ERR_INVALID, "%zu tags; 1 to %d are supported", t->n_tags, MAX_TAGS);
+    if (t->n_tags == 0 || t->n_tags > MAX_TAGS)
+        return err_set(e, ERR_INVALID, "%zu tags; 1 to %d are supported", t->n_tags, MAX_TAGS);
     for (size_t i = 0; i < t->n_triggers; i++) {
         bytes += t->triggers[i].len;
         if (t->triggers[i].len == 0) return err_set(e, ERR_INVALID, "a trigger is empty");
     }
-    if (bytes > MAX_TRIGGER_BYTES) return err_set(e, ERR_INVALID, "triggers of %zu bytes; at most %d are supported", bytes, MAX_TRIGGER_BYTES);
+    if (bytes > MAX_TRIGGER_BYTES)
+        return err_set(e, ERR_INVALID, "triggers of %zu bytes; at most %d are supported", bytes, MAX_TRIGGER_BYTES);
     if (!t->forced && t->n_triggers == 0) return err_set(e, ERR_INVALID, "free text without a trigger");
     for (size_t i = 0; i < t->n_tags; i++) {
         size_t k = 0;
         if (t->tags[i].begin.len == 0) return err_set(e, ERR_INVALID, "tag %zu has an empty begin", i);
         while (k < t->n_triggers && !str_starts(t->tags[i].begin, t->triggers[k])) k++;
-        if (t->n_triggers && k == t->n_triggers) return err_set(e, ERR_INVALID, "tag %zu begins with none of the triggers", i);
+        if (t->n_triggers && k == t->n_triggers)
+            return err_set(e, ERR_INVALID, "tag %zu begins with none of the triggers", i);
     }
     return true;
 }
 
 /* The tags that begin with `trigger`, behind it. */
-static uint32_t dispatch(struct grammar *g, struct branch *list, const struct grammar_tags *t, const uint32_t *targets, struct str trigger)
+static uint32_t dispatch(struct grammar *g, struct branch *list, const struct grammar_tags *t, const uint32_t *targets,
+                         struct str trigger)
 {
     size_t n = 0;
     for (size_t i = 0; i < t->n_tags; i++)
@@ -164,7 +171,8 @@ static uint32_t dispatch(struct grammar *g, struct branch *list, const struct gr
 static bool assemble(struct grammar *g, const struct grammar_tags *t, struct err *e)
 {
     struct branch *list = grammar_alloc(g, t->n_tags * sizeof *list);
-    uint32_t *targets = grammar_alloc(g, t->n_tags * sizeof *targets), *starts = grammar_alloc(g, (t->n_triggers + 1) * sizeof *starts);
+    uint32_t *targets = grammar_alloc(g, t->n_tags * sizeof *targets),
+             *starts = grammar_alloc(g, (t->n_triggers + 1) * sizeof *starts);
     if (!list || !targets || !starts) return false;
     bool again = !t->single;
     uint32_t end = program_add(g, (struct op){.kind = OP_END});
@@ -195,7 +203,8 @@ struct grammar *grammar_from_tags(const struct grammar_tags *t, const struct gra
     struct grammar *g = grammar_new(o, e);
     if (!g) return NULL;
     if (!assemble(g, t, e)) {
-        if (e->kind == ERR_NONE) err_set(e, ERR_TOO_LARGE, "the tags need more than the budget of %zu bytes", o->max_bytes);
+        if (e->kind == ERR_NONE)
+            err_set(e, ERR_TOO_LARGE, "the tags need more than the budget of %zu bytes", o->max_bytes);
         grammar_unref(g);
         return NULL;
     }

@@ -53,7 +53,8 @@ static uint32_t intern(struct grammar *g, struct term t, const uint32_t *list)
         const struct term *x = &ts->items[ts->slots[at] - 1];
         if (x->hash == t.hash && term_same(ts, x, &t, list)) return ts->slots[at] - 1;
     }
-    if (!GROW(g, ts->items, ts->cap, ts->n + 1) || !GROW(g, ts->lists, ts->lists_cap, ts->n_lists + t.n)) return TERM_NONE;
+    if (!GROW(g, ts->items, ts->cap, ts->n + 1) || !GROW(g, ts->lists, ts->lists_cap, ts->n_lists + t.n))
+        return TERM_NONE;
     t.list = (uint32_t)ts->n_lists;
     if (t.n) memcpy(ts->lists + ts->n_lists, list, t.n * sizeof *list);
     ts->n_lists += t.n;
@@ -94,7 +95,10 @@ uint32_t term_cat(struct grammar *g, uint32_t a, uint32_t b)
     const struct term *ta = &g->terms.items[a];
     if (ta->kind == TERM_KIND_CAT) return term_cat(g, ta->a, term_cat(g, ta->b, b));
     const struct term *tb = &g->terms.items[b];
-    struct term t = {.kind = TERM_KIND_CAT, .a = a, .b = b, .nullable = ta->nullable && tb->nullable,
+    struct term t = {.kind = TERM_KIND_CAT,
+                     .a = a,
+                     .b = b,
+                     .nullable = ta->nullable && tb->nullable,
                      .logical = ta->logical || tb->logical};
     return intern(g, t, NULL);
 }
@@ -241,7 +245,8 @@ uint32_t term_repeat(struct grammar *g, uint32_t a, uint32_t min, uint32_t max)
     if (ta->nullable) min = 0;
     if (min == 1 && max == 1) return a;
     if (ta->kind == TERM_KIND_REP && ta->min == 0 && ta->max == REPEAT_MAX) return a;
-    struct term t = {.kind = TERM_KIND_REP, .a = a, .min = min, .max = max, .nullable = min == 0, .logical = ta->logical};
+    struct term t = {
+        .kind = TERM_KIND_REP, .a = a, .min = min, .max = max, .nullable = min == 0, .logical = ta->logical};
     return intern(g, t, NULL);
 }
 
@@ -266,7 +271,8 @@ static uint32_t term_range(struct grammar *g, uint32_t table, uint32_t lo, uint3
     if (lo >= hi) return TERM_NONE;
     const struct str *s = g->terms.tables[table].items;
     if (hi == lo + 1 && s[lo].len == depth) return TERM_EPS;
-    struct term t = {.kind = TERM_KIND_STRS, .a = table, .b = depth, .min = lo, .max = hi, .nullable = s[lo].len == depth};
+    struct term t = {
+        .kind = TERM_KIND_STRS, .a = table, .b = depth, .min = lo, .max = hi, .nullable = s[lo].len == depth};
     return intern(g, t, NULL);
 }
 
@@ -350,7 +356,6 @@ uint32_t term_derive(struct grammar *g, uint32_t id, uint8_t byte)
 }
 
 /* ---- characters to bytes ---- */
-
 
 static uint32_t byte_range(struct grammar *g, unsigned lo, unsigned hi)
 {

@@ -1,7 +1,7 @@
-/* vocab: the texts of a vocabulary as flat tries in depth-first order, each node with the place behind its subtree, so that
- * a walk that fails skips it. Texts that are plain string content (whole characters without quote, backslash or control
- * character) have a trie of their own and ready masks by their number of characters: inside a free string those are the
- * answer, and only the other tokens are walked. Immutable after creation. */
+/* vocab: the texts of a vocabulary as flat tries in depth-first order, each node with the place behind its subtree, so
+ * that a walk that fails skips it. Texts that are plain string content (whole characters without quote, backslash or
+ * control character) have a trie of their own and ready masks by their number of characters: inside a free string those
+ * are the answer, and only the other tokens are walked. Immutable after creation. */
 #include "grammar/vocab_internal.h"
 
 #include <stdlib.h>
@@ -47,7 +47,8 @@ static bool build_trie(struct trie *t, uint32_t *next_same, const struct entry *
         size_t same = shared_prefix(last, s);
         for (; depth > same; depth--) t->nodes[stack[depth]].skip = (uint32_t)t->n;
         for (; depth < s.len; t->n++) {
-            t->nodes[t->n] = (struct trie_node){.byte = (uint8_t)s.ptr[depth], .depth = (uint8_t)(depth + 1), .token = TOKEN_NONE};
+            t->nodes[t->n] =
+                (struct trie_node){.byte = (uint8_t)s.ptr[depth], .depth = (uint8_t)(depth + 1), .token = TOKEN_NONE};
             stack[++depth] = t->n;
         }
         struct trie_node *x = &t->nodes[stack[depth]];
@@ -134,7 +135,8 @@ static struct grammar_vocab *vocab_finish(struct grammar_vocab *v, struct err *e
 struct grammar_vocab *grammar_vocab_from_texts(const struct str *texts, const bool *ends, size_t n, struct err *e)
 {
     size_t total = 0;
-    if (n == 0 || n > 1u << 24) return err_set(e, ERR_INVALID, "a vocabulary of %zu tokens; 1 to 16777216 are supported", n), NULL;
+    if (n == 0 || n > 1u << 24)
+        return err_set(e, ERR_INVALID, "a vocabulary of %zu tokens; 1 to 16777216 are supported", n), NULL;
     for (size_t i = 0; i < n; i++) total += texts[i].len;
     struct grammar_vocab *v = total < UINT32_MAX ? vocab_new(n, total) : NULL;
     if (!v) return err_set(e, ERR_TOO_LARGE, "no memory for the vocabulary"), NULL;
@@ -161,7 +163,8 @@ struct grammar_vocab *grammar_vocab_create(const struct tokenizer *t, struct err
         at[i] = all.len;
         ends[i] = tokenizer_is_eog(t, i);
         enum token_attr attr = tokenizer_attr(t, i);
-        if (!ends[i] && attr != TOKEN_CONTROL && attr != TOKEN_UNKNOWN && attr != TOKEN_UNUSED) ok = tokenizer_piece(t, &all, i, false);
+        if (!ends[i] && attr != TOKEN_CONTROL && attr != TOKEN_UNKNOWN && attr != TOKEN_UNUSED)
+            ok = tokenizer_piece(t, &all, i, false);
         at[i + 1] = all.len;
     }
     for (size_t i = 0; ok && i < n; i++) texts[i] = (struct str){all.ptr + at[i], at[i + 1] - at[i]};

@@ -1,6 +1,7 @@
-/* bench_grammar: compile times, masks and token checks over schemas with instances (maskbench's files), with the vocabulary
- * of a GGUF. Every mask is compared with the check of the token that follows. --walks N writes N random walks through the
- * masks of each schema as JSON lines, for a validator to judge; --json writes the figures for tools/bench-grammar. */
+/* bench_grammar: compile times, masks and token checks over schemas with instances (maskbench's files), with the
+ * vocabulary of a GGUF. Every mask is compared with the check of the token that follows. --walks N writes N random
+ * walks through the masks of each schema as JSON lines, for a validator to judge; --json writes the figures for
+ * tools/bench-grammar. */
 #include <jansson.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -21,7 +22,8 @@ struct bench {
     struct grammar_vocab *v;
     uint32_t *bits;
     struct times compile, mask, check;
-    size_t schemas, refused, tokens, valid_refused, invalid_accepted, mask_differs, dead_ends, walks, memory, memory_max;
+    size_t schemas, refused, tokens, valid_refused, invalid_accepted, mask_differs, dead_ends, walks, memory,
+        memory_max;
     unsigned n_walks;
     FILE *walk_file;
     struct rng rng;
@@ -48,8 +50,9 @@ static void print_times(const char *name, struct times *t)
     if (t->n == 0) return;
     qsort(t->us, t->n, sizeof *t->us, cmp_double);
     for (size_t i = 0; i < t->n; i++) sum += t->us[i];
-    printf("%-10s n %8zu  mean %9.2f  p50 %9.2f  p90 %9.2f  p99 %9.2f  p99.9 %9.2f  max %9.2f us\n", name, t->n, sum / (double)t->n,
-           t->us[t->n / 2], t->us[t->n * 90 / 100], t->us[t->n * 99 / 100], t->us[t->n * 999 / 1000], t->us[t->n - 1]);
+    printf("%-10s n %8zu  mean %9.2f  p50 %9.2f  p90 %9.2f  p99 %9.2f  p99.9 %9.2f  max %9.2f us\n", name, t->n,
+           sum / (double)t->n, t->us[t->n / 2], t->us[t->n * 90 / 100], t->us[t->n * 99 / 100],
+           t->us[t->n * 999 / 1000], t->us[t->n - 1]);
 }
 
 static bool in_mask(const uint32_t *bits, uint32_t id)
@@ -136,7 +139,8 @@ static void walk(struct bench *b, struct grammar *g, const char *id, json_t *sch
         uint32_t token = pick(b, n, i > limit);
         if (!grammar_matcher_accept(m, token)) {
             b->mask_differs++;
-            printf("in the mask, not accepted: %s token %u after %.*s\n", id, token, STR_ARG(str_slice(buf_str(&text), 0, 300)));
+            printf("in the mask, not accepted: %s token %u after %.*s\n", id, token,
+                   STR_ARG(str_slice(buf_str(&text), 0, 300)));
             break;
         }
         if (tokenizer_is_eog(b->t, token)) {
@@ -147,7 +151,8 @@ static void walk(struct bench *b, struct grammar *g, const char *id, json_t *sch
     }
     b->walks++;
     if (!done && i == 3000) printf("not finished: %s: %.*s\n", id, STR_ARG(str_slice(buf_str(&text), 0, 200)));
-    if (done && !grammar_check(g, buf_str(&text), &e)) printf("walk refused by the check: %s: %.300s: %s\n", id, text.ptr ? text.ptr : "", e.msg);
+    if (done && !grammar_check(g, buf_str(&text), &e))
+        printf("walk refused by the check: %s: %.300s: %s\n", id, text.ptr ? text.ptr : "", e.msg);
     if (done && b->walk_file) {
         json_t *line = json_pack("{sssssO}", "id", id, "text", text.ptr ? text.ptr : "", "schema", schema);
         if (line) json_dumpf(line, b->walk_file, JSON_COMPACT), fputc('\n', b->walk_file);
@@ -227,19 +232,20 @@ int main(int argc, char **argv)
     double t0 = clock_seconds();
     b.v = b.t ? grammar_vocab_create(b.t, &e) : NULL;
     if (!b.v) return fprintf(stderr, "%s: %s\n", argv[i], e.msg), 1;
-    printf("vocabulary: %zu tokens, trie built in %.0f ms, %.1f MiB\n", grammar_vocab_size(b.v), (clock_seconds() - t0) * 1e3,
-           (double)grammar_vocab_memory(b.v) / 1048576);
+    printf("vocabulary: %zu tokens, trie built in %.0f ms, %.1f MiB\n", grammar_vocab_size(b.v),
+           (clock_seconds() - t0) * 1e3, (double)grammar_vocab_memory(b.v) / 1048576);
     b.bits = mem_zalloc(GRAMMAR_MASK_WORDS(grammar_vocab_size(b.v)) * sizeof *b.bits);
     for (i++; i < argc; i++)
         if (!run_file(&b, argv[i])) fprintf(stderr, "%s: cannot be read\n", argv[i]);
     print_times("compile", &b.compile);
     print_times("mask", &b.mask);
     print_times("check", &b.check);
-    printf("%zu schemas, %zu refused, %zu tokens, %zu valid refused, %zu invalid accepted, %zu masks differ from the check\n", b.schemas,
-           b.refused, b.tokens, b.valid_refused, b.invalid_accepted, b.mask_differs);
+    printf("%zu schemas, %zu refused, %zu tokens, %zu valid refused, %zu invalid accepted, %zu masks differ from the "
+           "check\n",
+           b.schemas, b.refused, b.tokens, b.valid_refused, b.invalid_accepted, b.mask_differs);
     if (b.walks) printf("%zu random walks, %zu dead ends\n", b.walks, b.dead_ends);
-    printf("memory of a grammar after use: mean %.0f KiB, most %.0f KiB\n", (double)b.memory / (double)(b.schemas ? b.schemas : 1) / 1024,
-           (double)b.memory_max / 1024);
+    printf("memory of a grammar after use: mean %.0f KiB, most %.0f KiB\n",
+           (double)b.memory / (double)(b.schemas ? b.schemas : 1) / 1024, (double)b.memory_max / 1024);
     if (b.walk_file) fclose(b.walk_file);
     grammar_vocab_destroy(b.v);
     tokenizer_destroy(b.t);

@@ -15,11 +15,8 @@ static const struct {
     const char *folder;
     oracle_set *run;
 } sets[] = {
-    {"chat-templates", oracle_templates},
-    {"jinja-cases", oracle_jinja_cases},
-    {"tokenizers", oracle_tokenizers},
-    {"json-schemas", oracle_schemas},
-    {"mcp-tools", oracle_mcp_tools},
+    {"chat-templates", oracle_templates}, {"jinja-cases", oracle_jinja_cases}, {"tokenizers", oracle_tokenizers},
+    {"json-schemas", oracle_schemas},     {"mcp-tools", oracle_mcp_tools},
 };
 
 void oracle_fail(struct oracle_count *count, const char *id, const char *what)

@@ -1,6 +1,7 @@
-/* oracle_schemas: JSON schemas with valid and invalid instances. "maskbench": one schema a line; compiled strictly, every
- * verdict must be the data's. "JSON-Schema-Test-Suite": groups of files; a schema that is refused is skipped and counted by
- * keyword, formats hold only in the files about formats. "mcp-tools": tools that real servers list, with calls. */
+/* oracle_schemas: JSON schemas with valid and invalid instances. "maskbench": one schema a line; compiled strictly,
+ * every verdict must be the data's. "JSON-Schema-Test-Suite": groups of files; a schema that is refused is skipped and
+ * counted by keyword, formats hold only in the files about formats. "mcp-tools": tools that real servers list, with
+ * calls. */
 #include <dirent.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -35,7 +36,8 @@ static bool verdict(struct tally *t, struct grammar *g, json_t *data, bool valid
     char *text = dump(data), what[1200];
     bool got = text && grammar_check(g, str_from(text), &e);
     if (got != valid) {
-        snprintf(what, sizeof what, "%s: %.150s (%.200s)", valid ? "valid, refused" : "invalid, accepted", text ? text : "", got ? "" : e.msg);
+        snprintf(what, sizeof what, "%s: %.150s (%.200s)", valid ? "valid, refused" : "invalid, accepted",
+                 text ? text : "", got ? "" : e.msg);
         oracle_fail(t->count, id, what);
         if (valid) t->wrong_refused++;
         else t->wrong_accepted++;
@@ -154,7 +156,8 @@ static void compile_tool(struct tools *t, const char *package, json_t *tool) /* 
 {
     struct err e = {0};
     char key[400];
-    snprintf(key, sizeof key, "%.*s/%s", (int)strcspn(package, "."), package, json_string_value(json_object_get(tool, "name")));
+    snprintf(key, sizeof key, "%.*s/%s", (int)strcspn(package, "."), package,
+             json_string_value(json_object_get(tool, "name")));
     t->tally.schemas++;
     struct grammar *g = t->n < 512 ? compile(json_object_get(tool, "input_schema"), false, &e) : NULL;
     if (!g) {
@@ -179,7 +182,8 @@ static void call_line(void *ctx, json_t *line)
         t->tally.count->skipped++;
         return;
     }
-    verdict(&t->tally, t->grammars[at], json_object_get(line, "arguments"), json_is_true(json_object_get(line, "valid")), key);
+    verdict(&t->tally, t->grammars[at], json_object_get(line, "arguments"),
+            json_is_true(json_object_get(line, "valid")), key);
 }
 
 bool oracle_mcp_tools(const char *data_dir, struct oracle_count *count)
@@ -197,8 +201,7 @@ bool oracle_mcp_tools(const char *data_dir, struct oracle_count *count)
         snprintf(path, sizeof path, "%s/%.250s", data_dir, d->d_name);
         char *text = oracle_read(&len, path);
         json_t *list = text ? json_loadb(text, len, 0, NULL) : NULL;
-        json_array_foreach(json_object_get(list, "tools"), i, tool)
-            compile_tool(t, d->d_name, tool);
+        json_array_foreach(json_object_get(list, "tools"), i, tool) compile_tool(t, d->d_name, tool);
         json_decref(list);
         mem_free(text);
     }
