@@ -115,7 +115,7 @@ static void number_enum(struct grammar *g, struct number_alt *n, const struct at
     uint32_t k = 0;
     if (!list) return;
     if (neg) {
-        memcpy(list, n->excluded, n->n_excluded * sizeof *list);
+        if (n->n_excluded) memcpy(list, n->excluded, n->n_excluded * sizeof *list);
         k = n->n_excluded;
     }
     enum_numbers(list, &k, a);
@@ -485,9 +485,9 @@ void object_prepare(struct grammar *g, struct object_alt *o)
 {
     struct str *open = NULL, *shut = NULL;
     size_t n_open = 0, n_shut = 0, n_req = 0;
-    struct str *required = mem_try_alloc((o->n_names + 1) * sizeof *required);
     if (o->prepared) return;
     o->prepared = true;
+    struct str *required = mem_try_alloc((o->n_names + 1) * sizeof *required);
     open = mem_try_alloc((o->n_names + 1) * sizeof *open);
     shut = mem_try_alloc((o->n_names + 1) * sizeof *shut);
     if (!open || !shut || !required) goto out;

@@ -40,7 +40,7 @@ static bool remember(struct grammar_matcher *x, size_t from, size_t to)
         s->threads = more;
         s->cap = to - from;
     }
-    memcpy(s->threads, x->m.out + from, (to - from) * sizeof *s->threads);
+    if (to > from) memcpy(s->threads, x->m.out + from, (to - from) * sizeof *s->threads);
     s->n = to - from;
     s->text = x->m.text.len;
     s->mark = pool_mark(&x->m.pool);
@@ -53,7 +53,7 @@ static void load(struct grammar_matcher *x)
     const struct step *s = &x->steps[x->at];
     x->m.text.len = s->text;
     pool_release(&x->m.pool, s->mark);
-    memcpy(x->m.out, s->threads, s->n * sizeof *s->threads); /* the stack is never smaller than a state */
+    if (s->n) memcpy(x->m.out, s->threads, s->n * sizeof *s->threads); /* the stack is never smaller than a state */
     x->m.n_out = s->n;
     x->m.failed = false;
 }

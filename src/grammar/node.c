@@ -74,8 +74,8 @@ uint32_t node_get(struct grammar *g, const uint32_t *literals, size_t n)
     size_t w = 0, at;
     uint32_t result = NODE_NONE;
     if (!list) return g->exhausted = true, NODE_NONE;
-    memcpy(list, literals, n * sizeof *list);
-    qsort(list, n, sizeof *list, cmp_u32);
+    if (n) memcpy(list, literals, n * sizeof *list);
+    if (n) qsort(list, n, sizeof *list, cmp_u32);
     for (size_t i = 0; i < n; i++) {
         if (list[i] == (RAW_FALSE << 1) || list[i] == ((RAW_TRUE << 1) | 1)) goto out;
         if (list[i] >> 1 <= RAW_FALSE) continue;
@@ -87,14 +87,14 @@ uint32_t node_get(struct grammar *g, const uint32_t *literals, size_t n)
     uint64_t hash = hash64(list, w * sizeof *list, 3);
     for (at = hash & (g->n_node_slots - 1); g->node_slots[at]; at = (at + 1) & (g->n_node_slots - 1)) {
         const struct node *x = &g->nodes[g->node_slots[at] - 1];
-        if (x->hash == hash && x->n_literals == w && memcmp(x->literals, list, w * sizeof *list) == 0) {
+        if (x->hash == hash && x->n_literals == w && (w == 0 || memcmp(x->literals, list, w * sizeof *list) == 0)) {
             result = g->node_slots[at] - 1;
             goto out;
         }
     }
     uint32_t *own = grammar_alloc(g, (w + 1) * sizeof *own);
     if (!own || !GROW(g, g->nodes, g->nodes_cap, g->n_nodes + 1)) goto out;
-    memcpy(own, list, w * sizeof *own);
+    if (w) memcpy(own, list, w * sizeof *own);
     g->nodes[g->n_nodes] = (struct node){.literals = own, .n_literals = (uint32_t)w, .hash = hash};
     g->node_slots[at] = (uint32_t)g->n_nodes + 1;
     result = (uint32_t)g->n_nodes++;
@@ -537,7 +537,7 @@ static void keep(struct expansion *x, const struct position *p, unsigned type)
         if ((kind == ATOM_UNEVALUATED_PROPS || kind == ATOM_UNEVALUATED_ITEMS) && !evaluated(x, p, &list[n])) continue;
         n++;
     }
-    qsort(list, n, sizeof *list, cmp_fact);
+    if (n) qsort(list, n, sizeof *list, cmp_fact);
     for (size_t i = 0; i < n; i++)
         if (w == 0 || cmp_fact(&list[w - 1], &list[i]) != 0) list[w++] = list[i];
     if (w == 0) x->full |= type;

@@ -419,7 +419,7 @@ static bool set_properties(struct loader *l, struct atom *a, json_t *v)
         list[i].raw = sub(l, json_object_iter_value(it), list[i].name);
     }
     l->path = up;
-    qsort(list, n, sizeof *list, cmp_named);
+    if (n) qsort(list, n, sizeof *list, cmp_named);
     for (i = 0; i < n; i++) a->names[i] = list[i].name, a->list[i] = list[i].raw;
     a->n_names = a->n_list = (uint32_t)n;
     mem_free(list);
@@ -655,7 +655,7 @@ static void load_raw(struct loader *l, uint32_t id)
     }
     l->raw.atoms = grammar_alloc(l->g, l->n_own * sizeof *l->raw.atoms);
     if (!l->raw.atoms) return;
-    memcpy(l->raw.atoms, l->own, l->n_own * sizeof *l->own);
+    if (l->n_own) memcpy(l->raw.atoms, l->own, l->n_own * sizeof *l->own);
     l->raw.n_atoms = l->n_own;
     l->raw.loaded = true;
     s->raws[id] = l->raw;

@@ -92,9 +92,11 @@ uint32_t term_cat(struct grammar *g, uint32_t a, uint32_t b)
     if (a == TERM_NONE || b == TERM_NONE) return TERM_NONE;
     if (a == TERM_EPS) return b;
     if (b == TERM_EPS) return a;
-    const struct term *ta = &g->terms.items[a];
-    if (ta->kind == TERM_KIND_CAT) return term_cat(g, ta->a, term_cat(g, ta->b, b));
-    const struct term *tb = &g->terms.items[b];
+    const struct term *ta = &g->terms.items[a], *tb = &g->terms.items[b];
+    if (ta->kind == TERM_KIND_CAT) {
+        uint32_t first = ta->a; /* the table moves while the rest is made */
+        return term_cat(g, first, term_cat(g, ta->b, b));
+    }
     struct term t = {.kind = TERM_KIND_CAT,
                      .a = a,
                      .b = b,
