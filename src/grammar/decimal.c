@@ -227,8 +227,7 @@ bool number_viable(const struct number_alt *n, struct str s)
     if (point || v == 0) return some_multiple(n, neg, v * unit, v * unit + unit - 1);
     for (; whole <= MAX_WHOLE; whole++) {
         if (some_multiple(n, neg, v * unit, v * unit + unit - 1)) return true;
-        v *= 10;
-        unit *= 10;
+        unit *= 10; /* one more digit before the point */
     }
     return false;
 }

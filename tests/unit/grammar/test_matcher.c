@@ -1,4 +1,5 @@
 /* Unit tests of grammar, tokens: masks equal checks, rollback, clones, forced text, control tokens. */
+#include <stdio.h>
 #include <string.h>
 
 #include "base/rng.h"
@@ -83,6 +84,29 @@ START_TEST(the_mask_is_the_set_of_accepted_tokens)
     }
     grammar_unref(g);
     grammar_vocab_destroy(v);
+}
+END_TEST
+
+START_TEST(every_number_of_a_range_can_be_written)
+{
+    static const struct {
+        const char *schema;
+        int lo, hi, step;
+    } cases[] = {{"{\"type\":\"integer\",\"minimum\":10,\"maximum\":130}", 10, 130, 1},
+                 {"{\"type\":\"integer\",\"exclusiveMinimum\":-121,\"exclusiveMaximum\":7}", -120, 6, 1},
+                 {"{\"type\":\"integer\",\"minimum\":-30,\"maximum\":1500,\"multipleOf\":7}", -28, 1498, 7},
+                 {"{\"type\":\"number\",\"minimum\":95.5,\"maximum\":205}", 96, 205, 1}};
+    struct grammar *g = compile(cases[_i].schema, 2);
+    for (int n = -2000; n <= 2000; n++) {
+        char text[16];
+        struct grammar_matcher *m = grammar_matcher_create(g, NULL, NULL);
+        snprintf(text, sizeof text, "%d", n);
+        bool fits = grammar_matcher_feed(m, str_from(text)) && grammar_matcher_may_end(m);
+        bool want = n >= cases[_i].lo && n <= cases[_i].hi && (n - cases[_i].lo) % cases[_i].step == 0;
+        ck_assert_msg(fits == want, "%s: %d", cases[_i].schema, n);
+        grammar_matcher_destroy(m);
+    }
+    grammar_unref(g);
 }
 END_TEST
 
@@ -178,6 +202,7 @@ END_TEST
 void add_matcher_tests(TCase *tc)
 {
     tcase_add_loop_test(tc, the_mask_is_the_set_of_accepted_tokens, 0, sizeof schemas / sizeof *schemas);
+    tcase_add_loop_test(tc, every_number_of_a_range_can_be_written, 0, 4);
     tcase_add_test(tc, rollback_returns_to_the_same_masks);
     tcase_add_test(tc, a_clone_goes_its_own_way);
     tcase_add_test(tc, what_must_come_is_told);
