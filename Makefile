@@ -207,6 +207,13 @@ compare: all tools $(VENV)/done ## distributions and greedy answers against llam
 bench: all ## speed against llama.cpp, alternating pairs (NAMES=...)
 	tools/bench $(NAMES)
 
+$(BUILD)/tests/bench_grammar: tests/bench/bench_grammar.c $(LIB)
+	@mkdir -p $(@D)
+	$(CC) $(CPPFLAGS_ALL) $(CFLAGS_ALL) -o $@ $< $(LIB) $(LIBS)
+
+bench-grammar: $(BUILD)/tests/bench_grammar ## masks, checks and compile times beside llguidance and xgrammar (DATA=DIR)
+	$(PYTHON) tools/bench-grammar $(DATA)/json-schemas/maskbench $(BENCH_ARGS)
+
 check: all ## layers, sizes, instruction sets, format
 	@tools/install-deps $(CHECK_DEPS)
 	tools/check-layers
