@@ -2,6 +2,7 @@
 
 MODE ?= release
 BUILD := build/$(MODE)
+Q := $(if $(V),,@) # V=1 shows the commands
 PREFIX ?= /usr/local
 VERSION := 0.1.0
 
@@ -32,7 +33,7 @@ SAN_cov := --coverage
 CFLAGS_ALL += $(OPT_$(MODE)) $(shell pkg-config --cflags $(PKGS) 2>/dev/null) $(CFLAGS)
 
 # Asserts state contracts between our own functions and stay on everywhere but in the inner loops.
-no_asserts = $(if $(filter src/kernels/%,$(1)),-DNDEBUG)
+kernel_flags = $(if $(filter src/kernels/%,$(1)),-DNDEBUG $(if $(filter release,$(MODE)),-O3))
 
 # The file's suffix selects its instruction set; nothing else may use it (tools/check-isa).
 # -O3 only where speed matters: a sanitizer on top of it compiles for minutes.
@@ -58,20 +59,24 @@ $(BUILD)/flags: FORCE
 
 $(BUILD)/obj/%.o: src/%.c $(BUILD)/flags
 	@mkdir -p $(@D)
-	$(CC) $(CPPFLAGS_ALL) $(CFLAGS_ALL) $(call isa,$<) $(call no_asserts,$<) -MMD -MP -c -o $@ $<
+	@echo "  CC   $<"
+	$(Q)$(CC) $(CPPFLAGS_ALL) $(CFLAGS_ALL) $(call isa,$<) $(call kernel_flags,$<) -MMD -MP -c -o $@ $<
 
 $(LIB): $(OBJS)
 	@rm -f $@
-	ar rcs $@ $(OBJS)
+	@echo "  AR   $@"
+	$(Q)ar rcs $@ $(OBJS)
 
 $(PROGRAM): $(BUILD)/obj/main.o $(LIB)
-	$(CC) $(SAN_$(MODE)) -o $@ $^ $(LIBS)
+	@echo "  LINK $@"
+	$(Q)$(CC) $(SAN_$(MODE)) -o $@ $^ $(LIBS)
 
 # One test program a component: tests/unit/NAME/*.c -> build/MODE/tests/unit-NAME
 define unit_rule
 $(BUILD)/tests/unit-$(1): $(wildcard tests/unit/$(1)/*.c) $(wildcard tests/unit/*.h tests/unit/$(1)/*.h) $(LIB)
 	@mkdir -p $$(@D)
-	$$(CC) $$(CPPFLAGS_ALL) -Itests/unit $$(CFLAGS_ALL) -Wno-missing-prototypes -o $$@ $$(filter %.c,$$^) $$(LIB) $$(LIBS) \
+	@echo "  LINK $$@"
+	$(Q)$$(CC) $$(CPPFLAGS_ALL) -Itests/unit $$(CFLAGS_ALL) -Wno-missing-prototypes -o $$@ $$(filter %.c,$$^) $$(LIB) $$(LIBS) \
 	    $$(shell pkg-config --cflags --libs check)
 endef
 $(foreach u,$(UNITS),$(eval $(call unit_rule,$(u))))
@@ -88,7 +93,8 @@ unit-%: $(BUILD)/tests/unit-%
 TOOL_BINS := $(patsubst tests/tools/%.c,$(BUILD)/tests/%,$(sort $(wildcard tests/tools/*.c)))
 $(TOOL_BINS): $(BUILD)/tests/%: tests/tools/%.c $(LIB)
 	@mkdir -p $(@D)
-	$(CC) $(CPPFLAGS_ALL) $(CFLAGS_ALL) -o $@ $< $(LIB) $(LIBS)
+	@echo "  LINK $@"
+	$(Q)$(CC) $(CPPFLAGS_ALL) $(CFLAGS_ALL) -o $@ $< $(LIB) $(LIBS)
 
 tools: $(TOOL_BINS) ## helper programs of the tests
 
@@ -116,7 +122,8 @@ fuzz: $(FUZZERS:%=fuzz-%) ## every fuzzer for FUZZ_S seconds (fuzz-NAME for one)
 KERNEL_TESTS := $(wildcard tests/kernels/*.c)
 $(BUILD)/tests/kernels: $(KERNEL_TESTS) $(wildcard tests/kernels/*.h) $(LIB)
 	@mkdir -p $(@D)
-	$(CC) $(CPPFLAGS_ALL) -Itests/kernels $(CFLAGS_ALL) -Wno-missing-prototypes -o $@ $(KERNEL_TESTS) $(LIB) $(LIBS)
+	@echo "  LINK $@"
+	$(Q)$(CC) $(CPPFLAGS_ALL) -Itests/kernels $(CFLAGS_ALL) -Wno-missing-prototypes -o $@ $(KERNEL_TESTS) $(LIB) $(LIBS)
 
 kernels: $(BUILD)/tests/kernels ## kernel tests of all levels
 	$(WRAP) $< $(KERNEL_ARGS)
@@ -135,7 +142,7 @@ PYTHON ?= /usr/bin/python3
 # pkg-config's answers are read when make starts: after an installation everything goes through a second make.
 run: ## install, build, fetch the default model and serve it (MODEL=file.gguf PORT=8080 HOST=127.0.0.1 FLAGS=...)
 	@tools/install-deps $(RUN_DEPS)
-	@$(MAKE) --no-print-directory -j$$(nproc) MODE=release all | grep -v 'Nothing to be done' || true
+	@$(MAKE) --no-print-directory -s -j$$(nproc) MODE=release all
 	@model='$(MODEL)'; [ -n "$$model" ] || model=$$(tools/fetch-model default) || exit 1; \
 	    exec build/release/parley serve -m "$$model" --host $(HOST) --port $(PORT) $(FLAGS)
 
@@ -189,7 +196,12 @@ models: ## fetch the real models that the comparisons use (1.5 GB)
 peers: ## build llama.cpp outside the repository (20 minutes)
 	tools/build-peers
 
+test-clients: $(PROGRAM) $(VENV)/done ## the real clients, fetched once, against the program (Claude Code)
+	$(VENV)/bin/python -m pytest -q -p no:cacheprovider tests/clients
+
+PEER_SERVER := $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/parley/peers/llama.cpp-b11434/build-native/bin/llama-server
 compare: all tools $(VENV)/done ## distributions and greedy answers against llama.cpp (NAMES=...)
+	PARLEY_LLAMA_SERVER=$(PEER_SERVER) $(VENV)/bin/python -m pytest -q -p no:cacheprovider tests/compare/test_reference.py
 	$(VENV)/bin/python tools/compare $(NAMES)
 
 bench: all ## speed against llama.cpp, alternating pairs (NAMES=...)
@@ -219,7 +231,7 @@ clean: ## remove build/
 	rm -rf build
 
 FORCE:
-.PHONY: all unit tools kernels fuzz run test test-build test-python oracle oracle-if-there models peers compare bench check \
+.PHONY: all unit tools kernels fuzz run test test-build test-python oracle oracle-if-there models peers compare bench check test-clients \
     install help clean unit-build fuzz-replay sanitized FORCE
 .SECONDARY:
 -include $(OBJS:.o=.d) $(BUILD)/obj/main.d

@@ -4,7 +4,7 @@
 
 #include "api/anthropic_request_internal.h"
 
-enum place { IN_USER = 1, IN_ASSISTANT = 2, IN_SYSTEM = 4, IN_RESULT = 8 };
+enum place { IN_USER = 1, IN_ASSISTANT = 2, IN_SYSTEM = 4, IN_RESULT = 8, IN_DOCUMENT = 16 };
 enum read_result { READ_TAKEN, READ_DROPPED, READ_FAILED };
 
 /* A list that is being filled: at most the number of blocks in the JSON. */
@@ -64,7 +64,7 @@ static enum read_result read_system_text(struct decoder *d, struct chat_block *o
 static enum read_result read_thinking(struct decoder *d, struct chat_block *out, const json_t *block)
 {
     out->kind = CHAT_THINKING;
-    if (!field_str(d, &out->text, block, "thinking", true)) return READ_FAILED;
+    if (!field_str(d, &out->text, block, "thinking", false)) return READ_FAILED;
     if (!field_str(d, &out->signature, block, "signature", false)) return READ_FAILED;
     return READ_TAKEN;
 }
@@ -119,8 +119,102 @@ static enum read_result read_tool_result(struct decoder *d, struct chat_block *o
 
 static enum read_result read_tool_reference(struct decoder *d, struct chat_block *out, const json_t *block)
 {
+    out->kind = CHAT_TOOL_REFERENCE;
+    return field_str(d, &out->name, block, "tool_name", true) ? READ_TAKEN : READ_FAILED;
+}
+
+/* ---- documents and search results: labelled text ---- */
+
+static void append_attribute(struct buf *out, const char *name, struct str value)
+{
+    if (value.len) buf_printf(out, " %s=\"%.*s\"", name, STR_ARG(value));
+}
+
+static void append_blocks(struct buf *out, const struct block_list *list)
+{
+    for (size_t i = 0; i < list->n; i++) {
+        if (i) buf_append_char(out, '\n');
+        buf_append(out, list->items[i].text);
+    }
+}
+
+/* The buf's text becomes the block's, copied into the request. */
+static enum read_result take_text(struct decoder *d, struct chat_block *out, struct buf *text)
+{
+    bool failed = text->failed;
     out->kind = CHAT_TEXT;
-    return field_str(d, &out->text, block, "tool_name", true) ? READ_TAKEN : READ_FAILED;
+    out->text = failed ? STR_NONE : arena_try_str(&d->r->arena, buf_str(text));
+    buf_deinit(text);
+    if (out->text.ptr) return out->text.len ? READ_TAKEN : READ_DROPPED;
+    anthropic_error_set(d->error, 413, NULL, "the request is larger than the memory that one may use");
+    return READ_FAILED;
+}
+
+static enum read_result refuse_document(struct decoder *d, size_t path_len)
+{
+    path_pop(d, path_len);
+    path_push(d, "type");
+    decode_fail(d, "\"document\" blocks are supported with plain text only: the model has no document input "
+                   "(capability_rejected: document_block)");
+    return READ_FAILED;
+}
+
+#define DOCUMENT_MAX_BYTES ((size_t)256 << 20)
+
+static enum read_result read_document(struct decoder *d, struct chat_block *out, const json_t *block)
+{
+    struct str type = STR_NONE, data = STR_NONE, title = STR_NONE, context = STR_NONE;
+    struct block_list list = {0};
+    struct buf text;
+    json_t *source = field_get(block, "source");
+    if (!field_str(d, &title, block, "title", false) || !field_str(d, &context, block, "context", false))
+        return READ_FAILED;
+    size_t at = path_push(d, "source");
+    if (!json_is_object(source)) {
+        decode_mismatch(d, "an object", json_object_get(block, "source"));
+        return READ_FAILED;
+    }
+    if (!field_str(d, &type, source, "type", true)) return READ_FAILED;
+    if (str_eq(type, STR("text"))) {
+        if (!field_str(d, &data, source, "data", true)) return READ_FAILED;
+    } else if (str_eq(type, STR("content"))) {
+        json_t *content = field_get(source, "content");
+        path_push(d, "content");
+        if (content && !read_list(d, &list, content, IN_DOCUMENT)) return READ_FAILED;
+    } else {
+        return refuse_document(d, at);
+    }
+    path_pop(d, at);
+    buf_init(&text, DOCUMENT_MAX_BYTES);
+    buf_append(&text, STR("<document"));
+    append_attribute(&text, "title", title);
+    append_attribute(&text, "context", context);
+    buf_append(&text, STR(">\n"));
+    buf_append(&text, data);
+    append_blocks(&text, &list);
+    buf_append(&text, STR("\n</document>"));
+    return take_text(d, out, &text);
+}
+
+static enum read_result read_search_result(struct decoder *d, struct chat_block *out, const json_t *block)
+{
+    struct str source = STR_NONE, title = STR_NONE;
+    struct block_list list = {0};
+    struct buf text;
+    json_t *content = field_get(block, "content");
+    if (!field_str(d, &source, block, "source", false) || !field_str(d, &title, block, "title", false))
+        return READ_FAILED;
+    size_t at = path_push(d, "content");
+    if (content && !read_list(d, &list, content, IN_DOCUMENT)) return READ_FAILED;
+    path_pop(d, at);
+    buf_init(&text, DOCUMENT_MAX_BYTES);
+    buf_append(&text, STR("<search_result"));
+    append_attribute(&text, "source", source);
+    append_attribute(&text, "title", title);
+    buf_append(&text, STR(">\n"));
+    append_blocks(&text, &list);
+    buf_append(&text, STR("\n</search_result>"));
+    return take_text(d, out, &text);
 }
 
 /* A compaction block stands for everything before it. */
@@ -143,18 +237,17 @@ static const struct block_rule {
     block_reader *read;
     const char *why; /* of REFUSE */
 } rules[] = {
-    {"text", IN_USER | IN_ASSISTANT | IN_RESULT, NEED_NOTHING, TAKE, read_text, NULL},
+    {"text", IN_USER | IN_ASSISTANT | IN_RESULT | IN_DOCUMENT, NEED_NOTHING, TAKE, read_text, NULL},
     {"text", IN_SYSTEM, NEED_NOTHING, TAKE, read_system_text, NULL},
     {"thinking", IN_ASSISTANT, NEED_THINKING, DROP, read_thinking, NULL},
     {"redacted_thinking", IN_ASSISTANT, NEED_NOTHING, DROP, NULL, NULL},
     {"tool_use", IN_ASSISTANT, NEED_TOOLS, REFUSE, read_tool_use, "this server does not run tool calls yet"},
     {"tool_result", IN_USER, NEED_TOOLS, REFUSE, read_tool_result, "this server does not run tool calls yet"},
     {"tool_reference", IN_RESULT, NEED_TOOLS, REFUSE, read_tool_reference, "this server does not run tool calls yet"},
-    {"image", IN_USER | IN_RESULT, NEED_NOTHING, REFUSE, NULL,
+    {"image", IN_USER | IN_RESULT | IN_DOCUMENT, NEED_NOTHING, REFUSE, NULL,
      "the model has no image input (capability_rejected: image_block)"},
-    {"document", IN_USER | IN_ASSISTANT | IN_RESULT, NEED_NOTHING, REFUSE, NULL,
-     "the model has no document input (capability_rejected: document_block)"},
-    {"search_result", IN_USER | IN_RESULT, NEED_NOTHING, REFUSE, NULL, "this server does not take search results yet"},
+    {"document", IN_USER | IN_ASSISTANT | IN_RESULT, NEED_NOTHING, TAKE, read_document, NULL},
+    {"search_result", IN_USER | IN_RESULT, NEED_NOTHING, TAKE, read_search_result, NULL},
     {"container_upload", IN_USER, NEED_NOTHING, REFUSE, NULL, "this server has no containers"},
     {"tool_addition", IN_SYSTEM, NEED_NOTHING, REFUSE, NULL, "tools cannot change within a conversation"},
     {"tool_removal", IN_SYSTEM, NEED_NOTHING, REFUSE, NULL, "tools cannot change within a conversation"},
@@ -199,7 +292,8 @@ static enum read_result read_block(struct decoder *d, struct chat_block *out, co
     static const char *const names[] = {[IN_USER] = "a user message",
                                         [IN_ASSISTANT] = "an assistant message",
                                         [IN_SYSTEM] = "system text",
-                                        [IN_RESULT] = "a tool result"};
+                                        [IN_RESULT] = "a tool result",
+                                        [IN_DOCUMENT] = "a document"};
     struct str type;
     bool known;
     if (!json_is_object(block)) {
@@ -361,5 +455,5 @@ bool decode_messages(struct decoder *d, const json_t *body)
     path_pop(d, at);
     d->r->messages = messages;
     d->r->n_messages = n;
-    return true;
+    return check_pairs(d);
 }

@@ -42,5 +42,9 @@ bool decode_messages(struct decoder *d, const json_t *body);
 bool decode_system(struct decoder *d, const json_t *body);
 /* anthropic_tools.c: tools and tool_choice. */
 bool decode_tools(struct decoder *d, const json_t *body);
+/* anthropic_builtins.c: fills in the schema and description of a client tool that is known by its type. */
+bool decode_builtin(struct decoder *d, struct chat_tool *out, bool *is_known, json_t *tool, struct str type);
+/* anthropic_pairs.c: every call has its result in the next user message, and every result its call. */
+bool check_pairs(struct decoder *d);
 
 #endif

@@ -28,7 +28,8 @@ static bool is_tool_name(struct str name)
     return name.len >= 1 && name.len <= 64;
 }
 
-static bool check_type(struct decoder *d, const json_t *tool)
+/* The type, once it is clear that the server does not have to run the tool. */
+static bool read_type(struct decoder *d, struct str *out, const json_t *tool)
 {
     struct str type = STR("custom");
     if (!json_is_object(tool)) return decode_mismatch(d, "an object", tool);
@@ -44,16 +45,32 @@ static bool check_type(struct decoder *d, const json_t *tool)
         return decode_fail(d, "tools are not supported by this server yet, found the definition of \"%.*s\"",
                            STR_ARG(str_slice(name, 0, 64)));
     }
-    if (!str_eq(type, STR("custom"))) {
-        path_push(d, "type");
-        return decode_fail(d, "unknown tool type \"%.*s\", expected custom", STR_ARG(str_slice(type, 0, 60)));
-    }
+    *out = type;
     return true;
 }
 
-static bool read_tool(struct decoder *d, struct chat_tool *out, const json_t *tool)
+static bool read_schema(struct decoder *d, struct chat_tool *out, json_t *tool, struct str type)
 {
-    if (!check_type(d, tool) || !field_str(d, &out->name, tool, "name", true) ||
+    bool is_known;
+    if (!decode_builtin(d, out, &is_known, tool, type)) return false;
+    if (is_known) return true;
+    if (!str_eq(type, STR("custom"))) {
+        path_push(d, "type");
+        return decode_fail(
+            d, "unknown tool type \"%.*s\", expected custom, bash_*, text_editor_* or memory_* of a known date",
+            STR_ARG(str_slice(type, 0, 60)));
+    }
+    out->schema = field_get(tool, "input_schema");
+    size_t at = path_push(d, "input_schema");
+    if (!json_is_object(out->schema)) return decode_mismatch(d, "an object", json_object_get(tool, "input_schema"));
+    path_pop(d, at);
+    return true;
+}
+
+static bool read_tool(struct decoder *d, struct chat_tool *out, json_t *tool)
+{
+    struct str type;
+    if (!read_type(d, &type, tool) || !field_str(d, &out->name, tool, "name", true) ||
         !field_str(d, &out->description, tool, "description", false) || !field_bool(d, &out->strict, tool, "strict") ||
         !field_bool(d, &out->deferred, tool, "defer_loading"))
         return false;
@@ -62,11 +79,7 @@ static bool read_tool(struct decoder *d, struct chat_tool *out, const json_t *to
         return decode_fail(d, "a tool name has 1 to 64 of a-z A-Z 0-9 _ -, found \"%.*s\"",
                            STR_ARG(str_slice(out->name, 0, 80)));
     }
-    out->schema = field_get(tool, "input_schema");
-    size_t at = path_push(d, "input_schema");
-    if (!json_is_object(out->schema)) return decode_mismatch(d, "an object", json_object_get(tool, "input_schema"));
-    path_pop(d, at);
-    return true;
+    return read_schema(d, out, tool, type);
 }
 
 static bool has_tool(const struct chat_request *r, struct str name)

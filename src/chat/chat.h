@@ -15,13 +15,21 @@
 #include "base/str.h"
 
 enum chat_role { CHAT_USER, CHAT_ASSISTANT, CHAT_SYSTEM };
-enum chat_block_kind { CHAT_TEXT, CHAT_THINKING, CHAT_TOOL_USE, CHAT_TOOL_RESULT, CHAT_IMAGE, CHAT_DOCUMENT };
+enum chat_block_kind {
+    CHAT_TEXT,
+    CHAT_THINKING,
+    CHAT_TOOL_USE,
+    CHAT_TOOL_RESULT,
+    CHAT_TOOL_REFERENCE, /* in a result: here the definition of a deferred tool is shown */
+    CHAT_IMAGE,
+    CHAT_DOCUMENT
+};
 
 struct chat_block {
     enum chat_block_kind kind;
     struct str text;           /* TEXT, THINKING */
     struct str signature;      /* THINKING */
-    struct str id, name;       /* TOOL_USE; TOOL_RESULT: id of the call */
+    struct str id, name;       /* TOOL_USE; TOOL_RESULT: id of the call; TOOL_REFERENCE: name */
     json_t *input;             /* TOOL_USE: object */
     bool is_error;             /* TOOL_RESULT */
     struct chat_block *blocks; /* TOOL_RESULT, DOCUMENT: content */

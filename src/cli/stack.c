@@ -10,6 +10,7 @@
 #include "base/buf.h"
 #include "base/clock.h"
 #include "base/log.h"
+#include "base/memory.h"
 #include "cli/cli.h"
 
 #define MAX_TEMPLATE_BYTES ((size_t)8 << 20)
@@ -77,6 +78,16 @@ static void show_progress(void *ctx, double done)
     p->shown = true;
 }
 
+/* Packing needs the weights once; the file's own pages can be dropped by the system at any time. */
+static bool fits_memory(const struct gguf *g, struct err *e)
+{
+    size_t available = memory_available();
+    uint64_t needed = gguf_file_bytes(g);
+    if (needed <= available) return true;
+    return err_set(e, ERR_TOO_LARGE, "the model needs %.1f GB of memory, %.1f GB are available", (double)needed / 1e9,
+                   (double)available / 1e9);
+}
+
 bool stack_open_model(struct stack *s, const struct options *o, uint32_t threads, bool check_only, struct err *e)
 {
     enum cpu_level level = cpu_level_detect();
@@ -90,6 +101,7 @@ bool stack_open_model(struct stack *s, const struct options *o, uint32_t threads
     }
     double from = clock_seconds();
     struct progress progress = {.started_s = from};
+    if (!check_only && !fits_memory(s->gguf, e)) return false;
     s->compute = compute_create((int)threads, level, e);
     if (!s->compute) return false;
     struct model_options options = {.max_batch_tokens = o->batch_size,
@@ -138,8 +150,18 @@ static bool sampling_defaults(struct chat_sampling *out, const struct gguf *g, c
     return true;
 }
 
+/* Where what outlives the program is kept: $XDG_STATE_HOME/parley, or ~/.local/state/parley. Empty without a home. */
+static void state_path(struct buf *out, const char *name)
+{
+    const char *state = getenv("XDG_STATE_HOME");
+    const char *home = getenv("HOME");
+    if (state && *state == '/') buf_printf(out, "%s/parley/%s", state, name);
+    else if (home && *home == '/') buf_printf(out, "%s/.local/state/parley/%s", home, name);
+}
+
 static bool open_local(struct stack *s, const struct options *o, struct err *e)
 {
+    struct buf key_path;
     struct local_config config = {.model_id = str_from(s->model_id)};
     struct str aliases[OPTIONS_LIST_MAX];
     struct model_info info;
@@ -153,7 +175,11 @@ static bool open_local(struct stack *s, const struct options *o, struct err *e)
     if (stat(o->model ? o->model : o->file, &st) == 0) config.model_created = st.st_mtime;
     if (!sampling_defaults(&config.sampling, s->gguf, o, e) || !read_template(s, o, &config.chat_template, e))
         return false;
+    buf_init(&key_path, 4096);
+    state_path(&key_path, "key");
+    config.key_path = buf_str(&key_path);
     s->local = local_create(s->engine, s->tokenizer, &config, e);
+    buf_deinit(&key_path);
     return s->local != NULL;
 }
 

@@ -11,9 +11,12 @@
 #include "base/log.h"
 #include "base/queue.h"
 #include "base/rng.h"
+#include "local/answer.h"
 #include "local/prompt.h"
+#include "local/signature.h"
 
-#define JOB_SLOTS 256 /* hash buckets of running jobs */
+#define JOB_SLOTS 256                   /* hash buckets of running jobs */
+#define MEMORY_BYTES ((size_t)64 << 20) /* of remembered answers */
 
 struct job {
     struct queue_item work;   /* in local.work */
@@ -26,8 +29,10 @@ struct job {
     void *ctx;
     atomic_bool cancelled;
     atomic_uint_fast64_t engine_id; /* 0 = not submitted yet */
-    uint32_t n_prompt;
-    bool block_open, started; /* I/O thread */
+    struct buf opened_call;         /* these two are set by the worker before the first news */
+    bool in_thinking;
+    struct answer *answer; /* from the first news on; I/O thread */
+    bool started;          /* I/O thread */
 };
 
 enum news_kind { NEWS_COUNTED, NEWS_TOKENISED, NEWS_TEXT, NEWS_FINISHED, NEWS_FAILED };
@@ -48,6 +53,9 @@ struct local {
     struct engine *engine;
     const struct tokenizer *tokenizer;
     struct prompt_maker *prompts;
+    struct call_memory *memory;
+    unsigned char key[SIGNATURE_KEY_BYTES];
+    bool show_control; /* the dialect needs control tokens in the text */
     struct chat_sampling sampling;
     struct arena arena; /* the model's strings */
     struct chat_model model;
@@ -134,6 +142,7 @@ static bool submit_to_engine(struct job *job, const struct token_list *prompt, s
         .stops = job->req->stops,
         .n_stops = (uint32_t)job->req->n_stops,
         .salt = job->req->salt,
+        .show_control = l->show_control,
         .sink = on_engine_event,
         .ctx = job,
     };
@@ -160,11 +169,13 @@ static void do_job(struct job *job)
     struct local *l = job->local;
     struct err e = {0};
     struct token_list prompt;
+    struct prompt text;
+    prompt_init(&text);
     token_list_init(&prompt, (size_t)1 << 26);
     uint32_t room = engine_n_ctx(l->engine);
     bool ok = !atomic_load(&job->cancelled);
     if (!ok) err_set(&e, ERR_CANCELLED, "cancelled");
-    ok = ok && prompt_tokens(l->prompts, &prompt, job->req, &e);
+    ok = ok && prompt_tokens(l->prompts, &prompt, &text, job->req, &e);
     if (ok && prompt.n == 0) ok = err_set(&e, ERR_INVALID, "messages: the conversation renders to an empty prompt");
     if (ok && job->count_sink) {
         struct news *n = news_create(job, NEWS_COUNTED, STR_NONE);
@@ -173,10 +184,12 @@ static void do_job(struct job *job)
     } else if (ok && prompt.n >= room) {
         ok = err_set(&e, ERR_INVALID, "prompt is too long: %zu tokens > %u maximum", prompt.n, room - 1);
     } else if (ok) {
-        job->n_prompt = (uint32_t)prompt.n;
+        buf_append(&job->opened_call, buf_str(&text.opened_call));
+        job->in_thinking = text.in_thinking;
         ok = submit_to_engine(job, &prompt, &e);
     }
     if (!ok) news_fail(job, &e);
+    prompt_deinit(&text);
     token_list_deinit(&prompt);
 }
 
@@ -206,6 +219,7 @@ static struct job *job_start(struct local *l, struct chat_request *req, chat_sin
     job->sink = sink;
     job->count_sink = count_sink;
     job->ctx = ctx;
+    buf_init(&job->opened_call, (size_t)1 << 20);
     struct job **slot = &l->slots[job->handle % JOB_SLOTS];
     job->next_in_slot = *slot;
     *slot = job;
@@ -227,6 +241,8 @@ static void job_free(struct job *job)
     while (*at != job) at = &(*at)->next_in_slot;
     *at = job->next_in_slot;
     atomic_fetch_sub(&job->local->n_jobs, 1);
+    answer_destroy(job->answer);
+    buf_deinit(&job->opened_call);
     chat_request_destroy(job->req);
     mem_free(job);
 }
@@ -284,15 +300,46 @@ static void emit_start(struct job *job, struct chat_usage usage)
     emit(job, (struct chat_event){.kind = CHAT_EVENT_START, .usage = usage});
 }
 
-static void emit_text(struct job *job, struct str text)
+static void on_block_event(void *ctx, const struct chat_event *ev)
 {
-    if (text.len == 0) return;
-    if (!job->block_open) emit(job, (struct chat_event){.kind = CHAT_EVENT_BLOCK_OPEN, .block = CHAT_TEXT});
-    job->block_open = true;
-    emit(job, (struct chat_event){.kind = CHAT_EVENT_DELTA, .block = CHAT_TEXT, .text = text});
+    emit(ctx, *ev);
 }
 
-static void emit_finish(struct job *job, const struct news *n)
+static struct answer *answer_of(struct job *job)
+{
+    struct local *l = job->local;
+    if (job->answer) return job->answer;
+    struct answer_config config = {.dialect = prompt_dialect(l->prompts),
+                                   .req = job->req,
+                                   .memory = l->memory,
+                                   .key = l->key,
+                                   .opened_call = buf_str(&job->opened_call),
+                                   .in_thinking = job->in_thinking,
+                                   .sink = on_block_event,
+                                   .ctx = job};
+    return job->answer = answer_create(&config);
+}
+
+static void emit_finish(struct job *job, const struct news *n, enum chat_stop stop)
+{
+    bool by_model = stop == CHAT_STOP_END || stop == CHAT_STOP_TOOL_USE;
+    answer_finish(answer_of(job), !by_model);
+    if ((by_model || stop == CHAT_STOP_SEQUENCE) && answer_calls(job->answer)) stop = CHAT_STOP_TOOL_USE;
+    struct chat_event ev = {.kind = CHAT_EVENT_FINISH, .stop = stop, .usage = n->usage};
+    ev.usage.thinking_tokens = answer_thinking_tokens(job->answer);
+    if (stop == CHAT_STOP_SEQUENCE) ev.stop_sequence = job->req->stops[n->stop_index];
+    emit(job, ev);
+}
+
+static void emit_text(struct job *job, const struct news *n)
+{
+    bool is_complete = answer_feed(answer_of(job), (struct str){n->text, n->text_len}, n->usage.output_tokens);
+    if (!is_complete || !job->sink) return;
+    emit_finish(job, n, CHAT_STOP_TOOL_USE);
+    backend_cancel(job->local, job->handle);
+}
+
+static enum chat_stop stop_of(const struct news *n)
 {
     static const enum chat_stop stops[] = {
         [FINISH_EOG] = CHAT_STOP_END,
@@ -300,10 +347,7 @@ static void emit_finish(struct job *job, const struct news *n)
         [FINISH_CONTEXT] = CHAT_STOP_CONTEXT,
         [FINISH_STOP_STRING] = CHAT_STOP_SEQUENCE,
     };
-    if (job->block_open) emit(job, (struct chat_event){.kind = CHAT_EVENT_BLOCK_CLOSE, .block = CHAT_TEXT});
-    struct chat_event ev = {.kind = CHAT_EVENT_FINISH, .stop = stops[n->finish], .usage = n->usage};
-    if (n->finish == FINISH_STOP_STRING) ev.stop_sequence = job->req->stops[n->stop_index];
-    emit(job, ev);
+    return stops[n->finish];
 }
 
 static void on_news(struct news *n)
@@ -314,11 +358,11 @@ static void on_news(struct news *n)
     case NEWS_TOKENISED: emit_start(job, n->usage); return;
     case NEWS_TEXT:
         emit_start(job, n->usage);
-        emit_text(job, (struct str){n->text, n->text_len});
+        if (job->sink) emit_text(job, n);
         return;
     case NEWS_FINISHED:
         emit_start(job, n->usage);
-        emit_finish(job, n);
+        if (job->sink) emit_finish(job, n, stop_of(n));
         break;
     case NEWS_FAILED:
         if (job->count_sink) job->count_sink(job->ctx, 0, &n->err);
@@ -355,6 +399,15 @@ static bool copy_names(struct local *l, const struct local_config *config, struc
     return ok || err_set(e, ERR_TOO_LARGE, "the model's names are larger than 1 MiB");
 }
 
+static void note_dialect(struct local *l)
+{
+    struct dialect_traits traits;
+    dialect_traits_get(prompt_dialect(l->prompts), &traits);
+    l->show_control = traits.calls_are_control;
+    l->model.tools = true;
+    l->model.thinking = traits.thinks;
+}
+
 struct local *local_create(struct engine *g, const struct tokenizer *t, const struct local_config *config,
                            struct err *e)
 {
@@ -379,7 +432,11 @@ struct local *local_create(struct engine *g, const struct tokenizer *t, const st
                                   .models = backend_models,
                                   .poll_fd = backend_poll_fd,
                                   .pump = backend_pump};
-    if (!copy_names(l, config, e) || !(l->prompts = prompt_maker_create(t, config->chat_template, e))) goto out_arena;
+    l->memory = call_memory_create(MEMORY_BYTES);
+    signature_key_load(l->key, config->key_path);
+    if (!copy_names(l, config, e)) goto out_arena;
+    if (!(l->prompts = prompt_maker_create(t, config->chat_template, l->memory, e))) goto out_arena;
+    note_dialect(l);
     if (!queue_init(&l->work, e)) goto out_prompts;
     if (!queue_init(&l->news, e)) goto out_work;
     if (pthread_create(&l->worker, NULL, worker_main, l) == 0) return l;
@@ -390,6 +447,7 @@ out_work:
 out_prompts:
     prompt_maker_destroy(l->prompts);
 out_arena:
+    call_memory_destroy(l->memory);
     arena_deinit(&l->arena);
     mem_free(l);
     return NULL;
@@ -416,6 +474,7 @@ void local_destroy(struct local *l)
     queue_deinit(&l->work);
     queue_deinit(&l->news);
     prompt_maker_destroy(l->prompts);
+    call_memory_destroy(l->memory);
     arena_deinit(&l->arena);
     mem_free(l);
 }
@@ -427,5 +486,10 @@ struct backend *local_backend(struct local *l)
 
 bool local_render(const struct local *l, struct buf *out, const struct chat_request *req, struct err *e)
 {
-    return prompt_render(l->prompts, out, NULL, req, e);
+    struct prompt p;
+    prompt_init(&p);
+    bool ok = prompt_render(l->prompts, &p, req, e) &&
+              (buf_append(out, buf_str(&p.text)) || err_set(e, ERR_TOO_LARGE, "the prompt does not fit the buffer"));
+    prompt_deinit(&p);
+    return ok;
 }

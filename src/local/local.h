@@ -24,6 +24,7 @@ struct local_config {
     uint64_t n_params, size_bytes;
     struct chat_sampling sampling; /* defaults where a request has none */
     uint32_t max_output;           /* 0 = the context */
+    struct str key_path;           /* file of the key that signs thinking; made when it is not there; empty = none */
 };
 
 /* Everything passed in must outlive the backend; config's strings are copied. NULL on error (the template does not

@@ -1,6 +1,6 @@
-/* prompt: see prompt.h. Conversations are tried in the shape the client gave them; only when the template refuses that,
- * in shapes that more templates know (struct shape). Which shape a template needs for a conversation depends on the
- * conversation's roles alone, so that a later turn renders its earlier turns with the same bytes. */
+/* prompt: see prompt.h. The shape of a conversation is chosen once, at load; should the template refuse a conversation
+ * all the same, shapes that more templates know are tried. Those depend on the conversation's roles alone, so that a
+ * later turn renders its earlier turns with the same bytes. */
 #include "local/prompt.h"
 
 #include <jansson.h>
@@ -8,8 +8,11 @@
 
 #include "base/alloc.h"
 #include "base/log.h"
+#include "local/shape.h"
+#include "local/turns.h"
 
-#define MAX_PROMPT_BYTES ((size_t)256 << 20)
+#define MAX_PROMPT_BYTES TURNS_MAX_BYTES
+#define N_SHAPES 4
 
 /* ChatML, for models that come without a template. */
 static const char chatml[] =
@@ -19,20 +22,60 @@ static const char chatml[] =
 struct prompt_maker {
     const struct tokenizer *tokenizer;
     struct jinja *template;
+    struct call_memory *memory;
+    const struct dialect *dialect;
+    struct dialect_traits traits;
     struct tokenizer_info info;
+    struct shape shapes[N_SHAPES]; /* the right one first; behind it what loses less than an error would */
 };
 
-/* How a conversation is put to the template. Later shapes lose less than an error would. */
-struct shape {
-    bool mid_system_as_user; /* a system turn after the first becomes user text in a <system-reminder> */
-    bool system_as_user;     /* the first system turn too */
-};
-static const struct shape shapes[] = {{false, false}, {true, false}, {true, true}};
+static json_t *token_text(const struct prompt_maker *p, uint32_t id)
+{
+    struct str text = tokenizer_text(p->tokenizer, id);
+    return json_stringn(text.ptr ? text.ptr : "", text.len);
+}
 
-struct prompt_maker *prompt_maker_create(const struct tokenizer *t, struct str template_text, struct err *e)
+/* What every rendering gets. tools may be NULL. */
+static json_t *base_context(const struct prompt_maker *p, json_t *messages, json_t *tools)
+{
+    json_t *context = json_pack("{s:O, s:b, s:o, s:o}", "messages", messages, "add_generation_prompt", 1, "bos_token",
+                                token_text(p, p->info.bos), "eos_token", token_text(p, p->info.eos));
+    if (context && tools) json_object_set(context, "tools", tools);
+    return context;
+}
+
+/* ---- creation ---- */
+
+static bool probe_render(void *ctx, struct buf *out, json_t *messages, json_t *tools)
+{
+    const struct prompt_maker *p = ctx;
+    json_t *context = base_context(p, messages, tools);
+    struct jinja_limits limits = {.max_output_bytes = out->max_bytes};
+    bool ok = context && jinja_render(p->template, out, NULL, NULL, context, NULL, &limits, NULL);
+    json_decref(context);
+    return ok;
+}
+
+static void find_shapes(struct prompt_maker *p)
+{
+    struct buf rules;
+    shape_probe(&p->shapes[0], probe_render, p);
+    for (size_t i = 1; i < N_SHAPES; i++) p->shapes[i] = p->shapes[i - 1], p->shapes[i].mid_system_as_user = true;
+    p->shapes[2].system_as_user = p->shapes[3].system_as_user = true;
+    p->shapes[3].tools = p->shapes[3].calls = p->shapes[3].results = false;
+    buf_init(&rules, 4096);
+    shape_describe(&p->shapes[0], &rules);
+    log_info("chat template: dialect %s; what is put right for it: %.*s", dialect_name(p->dialect),
+             STR_ARG(buf_str(&rules)));
+    buf_deinit(&rules);
+}
+
+struct prompt_maker *prompt_maker_create(const struct tokenizer *t, struct str template_text,
+                                         struct call_memory *memory, struct err *e)
 {
     struct prompt_maker *p = mem_zalloc(sizeof *p);
     p->tokenizer = t;
+    p->memory = memory;
     tokenizer_info_get(t, &p->info);
     struct str source = template_text.len ? template_text : p->info.chat_template;
     if (source.len == 0) {
@@ -46,6 +89,9 @@ struct prompt_maker *prompt_maker_create(const struct tokenizer *t, struct str t
         mem_free(p);
         return NULL;
     }
+    p->dialect = dialect_detect(source);
+    dialect_traits_get(p->dialect, &p->traits);
+    find_shapes(p);
     return p;
 }
 
@@ -56,165 +102,211 @@ void prompt_maker_destroy(struct prompt_maker *p)
     mem_free(p);
 }
 
-/* ---- the conversation as JSON for the template ---- */
-
-static void append_texts(struct buf *out, const struct chat_block *blocks, size_t n)
+const struct dialect *prompt_dialect(const struct prompt_maker *p)
 {
-    for (size_t i = 0; i < n; i++) {
-        if (blocks[i].kind != CHAT_TEXT || blocks[i].text.len == 0) continue;
-        if (out->len) buf_append(out, STR("\n\n"));
-        buf_append(out, blocks[i].text);
+    return p->dialect;
+}
+
+void prompt_init(struct prompt *p)
+{
+    *p = (struct prompt){0};
+    buf_init(&p->text, MAX_PROMPT_BYTES);
+    buf_init(&p->opened_call, MAX_PROMPT_BYTES);
+}
+
+void prompt_deinit(struct prompt *p)
+{
+    buf_deinit(&p->text);
+    buf_deinit(&p->opened_call);
+    mem_free(p->tainted.items);
+    *p = (struct prompt){0};
+}
+
+static void add_tainted(struct jinja_spans *spans, size_t from, size_t to)
+{
+    if (from >= to) return;
+    spans->items = mem_realloc(spans->items, (spans->n + 1) * sizeof *spans->items);
+    spans->items[spans->n++] = (struct jinja_span){from, to};
+}
+
+/* ---- remembered text ---- */
+
+/* Where the text stood that is copied, and where it went: spans are moved along. */
+struct splice {
+    struct buf out;
+    struct jinja_spans spans;            /* of out */
+    const struct jinja_span *next, *end; /* of the old text */
+};
+
+static void copy_piece(struct splice *s, struct str text, size_t from, size_t to)
+{
+    size_t shift = s->out.len;
+    buf_append(&s->out, str_slice(text, from, to));
+    while (s->next < s->end && s->next->from < to) {
+        size_t a = s->next->from > from ? s->next->from : from;
+        size_t b = s->next->to < to ? s->next->to : to;
+        add_tainted(&s->spans, a - from + shift, b - from + shift);
+        if (s->next->to > to) return;
+        s->next++;
     }
 }
 
-/* Adds a turn, or lengthens the last one when it has the same role: many templates demand alternating roles. */
-static bool add_turn(json_t *turns, const char *role, struct str text)
+/* Puts each remembered text in the place of its key. Where calls are made of control tokens these must be seen as such;
+ * elsewhere the text counts as a client's. */
+static bool put_raws(const struct prompt_maker *p, struct prompt *out, const struct turns *turns)
 {
-    json_t *last = json_array_get(turns, json_array_size(turns) - 1);
-    if (last && strcmp(json_string_value(json_object_get(last, "role")), role) == 0) {
-        json_t *content = json_object_get(last, "content");
-        struct buf joined;
-        buf_init(&joined, MAX_PROMPT_BYTES);
-        buf_append(&joined, (struct str){json_string_value(content), json_string_length(content)});
-        buf_append(&joined, STR("\n\n"));
-        bool ok = buf_append(&joined, text) &&
-                  json_object_set_new(last, "content", json_stringn(joined.ptr, joined.len)) == 0;
-        buf_deinit(&joined);
-        return ok;
+    if (turns->n_raws == 0) return true;
+    struct splice s = {.next = out->tainted.items, .end = out->tainted.items + out->tainted.n};
+    struct str text = buf_str(&out->text);
+    size_t at = 0;
+    buf_init(&s.out, MAX_PROMPT_BYTES);
+    for (size_t i = 0; i < turns->n_raws; i++) { /* they stand in the order of the turns */
+        struct str key = str_from(turns->raws[i].key);
+        ptrdiff_t found = str_find(text, key, at);
+        if (found < 0) continue;
+        copy_piece(&s, text, at, (size_t)found);
+        size_t from = s.out.len;
+        buf_append(&s.out, buf_str(&turns->raws[i].text));
+        if (!p->traits.calls_are_control) add_tainted(&s.spans, from, s.out.len);
+        at = (size_t)found + key.len;
+        while (s.next < s.end && s.next->to <= at) s.next++;
     }
-    json_t *turn = json_pack("{s:s, s:o}", "role", role, "content", json_stringn(text.ptr ? text.ptr : "", text.len));
-    return turn && json_array_append_new(turns, turn) == 0;
+    copy_piece(&s, text, at, text.len);
+    buf_deinit(&out->text);
+    mem_free(out->tainted.items);
+    out->text = s.out;
+    out->tainted = s.spans;
+    return !s.out.failed;
 }
 
-static bool add_system(json_t *turns, struct str text, bool as_user)
+/* ---- rendering ---- */
+
+static const char *effort_of(const struct chat_request *req)
 {
-    if (text.len == 0) return true;
-    if (!as_user) return add_turn(turns, "system", text);
-    struct buf wrapped;
-    buf_init(&wrapped, MAX_PROMPT_BYTES);
-    buf_append(&wrapped, STR("<system-reminder>\n"));
-    buf_append(&wrapped, text);
-    bool ok = buf_append(&wrapped, STR("\n</system-reminder>")) && add_turn(turns, "user", buf_str(&wrapped));
-    buf_deinit(&wrapped);
-    return ok;
+    if (str_eq(req->effort, STR("low"))) return "low";
+    if (str_eq(req->effort, STR("medium"))) return "medium";
+    return req->effort.len ? "high" : NULL;
 }
 
-static bool ends_in_prefill(const struct chat_request *req)
+/* Templates know one of these names each. Earlier reasoning stays where a template can keep it: dropping it would
+ * change text that is in the cache. */
+static void set_reasoning(json_t *context, const struct chat_request *req, bool with_effort)
 {
-    return req->n_messages > 0 && req->messages[req->n_messages - 1].role == CHAT_ASSISTANT;
+    bool forced = req->tool_choice == CHAT_TOOLS_ANY || req->tool_choice == CHAT_TOOLS_ONE;
+    bool thinks = req->thinking != CHAT_THINKING_OFF && !forced;
+    json_object_set_new(context, "enable_thinking", json_boolean(thinks));
+    json_object_set_new(context, "thinking", json_boolean(thinks));
+    json_object_set_new(context, "preserve_thinking", json_true());
+    json_object_set_new(context, "clear_thinking", json_false());
+    const char *effort = with_effort ? effort_of(req) : NULL;
+    if (effort) json_object_set_new(context, "reasoning_effort", json_string(effort));
 }
 
-static bool add_message(json_t *turns, const struct chat_message *message, const struct shape *shape)
+static bool render_shape(const struct prompt_maker *p, struct prompt *out, bool *raised, const struct chat_request *req,
+                         const struct shape *shape, bool with_effort, struct err *e)
 {
-    static const char *const roles[] = {[CHAT_USER] = "user", [CHAT_ASSISTANT] = "assistant"};
-    struct buf text;
-    buf_init(&text, MAX_PROMPT_BYTES);
-    append_texts(&text, message->blocks, message->n_blocks);
-    bool first = json_array_size(turns) == 0;
-    bool ok = !text.failed;
-    if (ok && message->role == CHAT_SYSTEM)
-        ok = add_system(turns, buf_str(&text), first ? shape->system_as_user : shape->mid_system_as_user);
-    else if (ok) ok = add_turn(turns, roles[message->role], buf_str(&text));
-    buf_deinit(&text);
-    return ok;
-}
-
-/* The turns before the answer; a prefilled answer is not among them. NULL: out of memory. */
-static json_t *turns_of(const struct chat_request *req, const struct shape *shape)
-{
-    json_t *turns = json_array();
-    struct buf system;
-    buf_init(&system, MAX_PROMPT_BYTES);
-    append_texts(&system, req->system, req->n_system);
-    bool ok = turns && !system.failed && add_system(turns, buf_str(&system), shape->system_as_user);
-    buf_deinit(&system);
-    size_t n = req->n_messages - (ends_in_prefill(req) ? 1 : 0);
-    for (size_t i = 0; ok && i < n; i++) ok = add_message(turns, &req->messages[i], shape);
-    if (ok) return turns;
-    json_decref(turns);
-    return NULL;
-}
-
-static json_t *token_text(const struct prompt_maker *p, uint32_t id)
-{
-    struct str text = tokenizer_text(p->tokenizer, id);
-    return json_stringn(text.ptr ? text.ptr : "", text.len);
-}
-
-static bool render_shape(const struct prompt_maker *p, struct buf *out, struct jinja_spans *tainted, bool *raised,
-                         const struct chat_request *req, const struct shape *shape, struct err *e)
-{
-    json_t *turns = turns_of(req, shape);
-    json_t *context = turns
-                          ? json_pack("{s:o, s:b, s:o, s:o}", "messages", turns, "add_generation_prompt", 1,
-                                      "bos_token", token_text(p, p->info.bos), "eos_token", token_text(p, p->info.eos))
-                          : NULL;
-    if (!context) return err_set(e, ERR_TOO_LARGE, "the conversation is larger than %zu bytes", MAX_PROMPT_BYTES);
-    struct jinja_limits limits = {.max_output_bytes = MAX_PROMPT_BYTES, .max_memory_bytes = 4 * MAX_PROMPT_BYTES};
-    bool ok = jinja_render(p->template, out, tainted, raised, context, NULL, &limits, e);
+    struct turns turns;
+    json_t *context =
+        turns_init(&turns, req, shape, p->dialect, p->memory) ? base_context(p, turns.list, turns.tools) : NULL;
+    bool ok = context != NULL;
+    *raised = false;
+    if (ok) {
+        struct jinja_limits limits = {.max_output_bytes = MAX_PROMPT_BYTES, .max_memory_bytes = 4 * MAX_PROMPT_BYTES};
+        set_reasoning(context, req, with_effort);
+        ok = jinja_render(p->template, &out->text, &out->tainted, raised, context, NULL, &limits, e) &&
+             (put_raws(p, out, &turns) ||
+              err_set(e, ERR_TOO_LARGE, "the prompt is larger than %zu bytes", MAX_PROMPT_BYTES));
+    } else {
+        err_set(e, ERR_TOO_LARGE, "the conversation is larger than %zu bytes", MAX_PROMPT_BYTES);
+    }
     json_decref(context);
+    turns_deinit(&turns);
     return ok;
 }
 
-/* ---- the prefilled answer ---- */
-
-static bool append_tainted(struct buf *out, struct jinja_spans *tainted, struct str text)
+static void forget_render(struct prompt *out)
 {
-    size_t from = out->len;
-    if (!buf_append(out, text)) return false;
-    if (!tainted || text.len == 0) return true;
-    tainted->items = mem_realloc(tainted->items, (tainted->n + 1) * sizeof *tainted->items);
-    tainted->items[tainted->n++] = (struct jinja_span){from, out->len};
-    return true;
+    buf_clear(&out->text);
+    mem_free(out->tainted.items);
+    out->tainted = (struct jinja_spans){0};
 }
 
-static bool append_prefill(struct buf *out, struct jinja_spans *tainted, const struct chat_request *req)
+static bool render_some_shape(const struct prompt_maker *p, struct prompt *out, const struct chat_request *req,
+                              struct err *e)
+{
+    bool raised = true;
+    struct err first = {0};
+    bool has_effort = effort_of(req) != NULL;
+    for (size_t i = has_effort ? 0 : 1; i <= N_SHAPES && raised; i++) {
+        struct err why = {0};
+        forget_render(out);
+        if (render_shape(p, out, &raised, req, &p->shapes[i ? i - 1 : 0], i == 0, &why)) return true;
+        if (!first.kind) first = why;
+    }
+    if (e) *e = first;
+    return err_prefix(e, "the model's chat template refuses this conversation: ");
+}
+
+/* ---- what the answer begins with ---- */
+
+static bool ends_in_thinking(const struct prompt_maker *p, const struct prompt *out)
+{
+    return p->traits.think_start.len && str_ends(str_trim(buf_str(&out->text)), p->traits.think_start);
+}
+
+/* The template has opened the reasoning, but the answer has begun behind it already. */
+static void close_thinking(const struct prompt_maker *p, struct prompt *out)
+{
+    if (!out->in_thinking) return;
+    buf_append(&out->text, p->traits.think_end);
+    buf_append(&out->text, STR("\n\n"));
+    out->in_thinking = false;
+}
+
+static bool append_prefill(const struct prompt_maker *p, struct prompt *out, const struct chat_request *req)
 {
     const struct chat_message *last = &req->messages[req->n_messages - 1];
     struct buf text;
     buf_init(&text, MAX_PROMPT_BYTES);
-    append_texts(&text, last->blocks, last->n_blocks);
-    bool ok = !text.failed && append_tainted(out, tainted, buf_str(&text));
+    turns_append_texts(&text, last->blocks, last->n_blocks);
+    if (text.len) close_thinking(p, out);
+    size_t from = out->text.len;
+    bool ok = !text.failed && buf_append(&out->text, buf_str(&text));
+    add_tainted(&out->tainted, from, out->text.len);
     buf_deinit(&text);
     return ok;
+}
+
+/* A call that the client demands is begun for the model, with the name if there is but one. */
+static bool append_forced(const struct prompt_maker *p, struct prompt *out, const struct chat_request *req)
+{
+    struct str name = req->tool_choice == CHAT_TOOLS_ONE ? req->tool_choice_name : STR_NONE;
+    bool is_forced = req->tool_choice == CHAT_TOOLS_ONE || req->tool_choice == CHAT_TOOLS_ANY;
+    if (!is_forced || req->n_tools == 0 || p->traits.call_start.len == 0) return true;
+    if (req->tool_choice == CHAT_TOOLS_ANY && req->n_tools == 1) name = req->tools[0].name;
+    close_thinking(p, out);
+    buf_append(&out->opened_call, p->traits.call_start);
+    buf_append(&out->opened_call, name);
+    return !out->opened_call.failed && buf_append(&out->text, buf_str(&out->opened_call));
 }
 
 /* ---- public to local/ ---- */
 
-bool prompt_render(const struct prompt_maker *p, struct buf *out, struct jinja_spans *tainted,
-                   const struct chat_request *req, struct err *e)
+bool prompt_render(const struct prompt_maker *p, struct prompt *out, const struct chat_request *req, struct err *e)
 {
-    bool ok = false, raised = true;
-    size_t start = out->len;
-    struct err first = {0};
-    for (size_t i = 0; i < sizeof shapes / sizeof *shapes && !ok && raised; i++) {
-        struct err why = {0};
-        out->len = start;
-        ok = render_shape(p, out, tainted, &raised, req, &shapes[i], &why);
-        if (!ok && i == 0) first = why;
-    }
-    if (!ok) {
-        if (e) *e = first;
-        return err_prefix(e, "the model's chat template refuses this conversation: ");
-    }
-    if (ends_in_prefill(req) && !append_prefill(out, tainted, req))
+    if (!render_some_shape(p, out, req, e)) return false;
+    out->in_thinking = ends_in_thinking(p, out);
+    if ((turns_has_prefill(req) && !append_prefill(p, out, req)) || !append_forced(p, out, req) || out->text.failed)
         return err_set(e, ERR_TOO_LARGE, "the prompt is larger than %zu bytes", MAX_PROMPT_BYTES);
     return true;
 }
 
-bool prompt_tokens(const struct prompt_maker *p, struct token_list *out, const struct chat_request *req, struct err *e)
+bool prompt_tokens(const struct prompt_maker *p, struct token_list *ids, struct prompt *out,
+                   const struct chat_request *req, struct err *e)
 {
-    struct buf text;
-    struct jinja_spans tainted = {0};
-    buf_init(&text, MAX_PROMPT_BYTES);
-    bool ok = prompt_render(p, &text, &tainted, req, e);
-    if (ok) {
-        _Static_assert(sizeof(struct jinja_span) == sizeof(struct text_span), "spans are handed on as they are");
-        ok = tokenizer_encode(p->tokenizer, out, buf_str(&text), true, (const struct text_span *)(void *)tainted.items,
-                              tainted.n, e) &&
-             tokenizer_add_special(p->tokenizer, out, e);
-    }
-    mem_free(tainted.items);
-    buf_deinit(&text);
-    return ok;
+    _Static_assert(sizeof(struct jinja_span) == sizeof(struct text_span), "spans are handed on as they are");
+    return prompt_render(p, out, req, e) &&
+           tokenizer_encode(p->tokenizer, ids, buf_str(&out->text), true,
+                            (const struct text_span *)(void *)out->tainted.items, out->tainted.n, e) &&
+           tokenizer_add_special(p->tokenizer, ids, e);
 }

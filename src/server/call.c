@@ -64,7 +64,7 @@ static void write_log(const struct call *c, const char *note)
               c->status, tokens, seconds(c->start_ns, now), c->peer, c->request_id, note ? ": " : "", note ? note : "");
 }
 
-void call_finish(struct call *c, const char *note)
+void call_close(struct call *c, const char *note)
 {
     write_log(c, note);
     c->server->requests_bytes -= c->body_bytes;
@@ -117,7 +117,7 @@ static void reply(struct call *c, int status, const struct fields *f, struct str
     http_set_callbacks(x, NULL, NULL, NULL);
     /* The log line and the body's memory must outlast the reply: sending may begin the next request. */
     http_reply(x, status, f->items, f->n, body);
-    call_finish(c, note);
+    call_close(c, note);
 }
 
 void call_reply(struct call *c, int status, const char *content_type, struct str body)
@@ -147,7 +147,7 @@ void call_error(struct call *c, const struct anthropic_error *e)
     buf_deinit(&body);
 }
 
-void call_fail(struct call *c, int status, const char *code, const char *fmt, ...)
+void call_refuse(struct call *c, int status, const char *code, const char *fmt, ...)
 {
     struct anthropic_error e;
     char text[900];

@@ -70,8 +70,8 @@ void guard_preflight(struct call *c)
 {
     struct str origin = http_header(c->x, "origin");
     if (!guard_cors(c->server, origin)) {
-        call_fail(c, 403, NULL, "this server takes no requests from web pages of %.*s (see --cors)",
-                  STR_ARG(str_slice(origin, 0, 200)));
+        call_refuse(c, 403, NULL, "this server takes no requests from web pages of %.*s (see --cors)",
+                    STR_ARG(str_slice(origin, 0, 200)));
         return;
     }
     call_reply(c, 204, NULL, STR(""));

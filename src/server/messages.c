@@ -9,8 +9,8 @@
 #include "base/log.h"
 #include "server/server_internal.h"
 
-/* What the backends can do so far: text. */
-static const struct anthropic_support support = {.thinking = false, .tools = false, .output_schema = false};
+/* What the backends can do so far. */
+static const struct anthropic_support support = {.thinking = true, .tools = true, .output_schema = false};
 
 static void cancel(struct call *c)
 {
@@ -31,7 +31,7 @@ static void cut(struct call *c, const char *note)
     cancel(c);
     c->x = NULL;
     http_reply_abort(x);
-    call_finish(c, note);
+    call_close(c, note);
 }
 
 /* Sends what is in c->out and empties it; false: the call was ended because too much is waiting. */
@@ -61,7 +61,7 @@ static void end(struct call *c, const char *note)
     c->handle = 0;
     http_set_callbacks(x, NULL, NULL, NULL);
     http_reply_end(x);
-    call_finish(c, note);
+    call_close(c, note);
 }
 
 /* The failure of a message as the client may still be told: a status, an event, or a cut. */
@@ -156,7 +156,7 @@ static void decode(struct call *c, enum anthropic_call kind)
     struct server *s = c->server;
     struct buf *body = http_body(c->x);
     if (s->requests_bytes + body->len > s->config->max_requests_bytes) {
-        call_fail(c, 529, NULL, "too many large requests at one time");
+        call_refuse(c, 529, NULL, "too many large requests at one time");
         return;
     }
     c->body_bytes = body->len;
@@ -177,15 +177,15 @@ static void decode(struct call *c, enum anthropic_call kind)
 static void refuse_model(struct call *c, size_t n_models)
 {
     if (c->server->drain_since_ns) {
-        call_fail(c, 529, NULL, "the server is shutting down");
+        call_refuse(c, 529, NULL, "the server is shutting down");
     } else if (!n_models) {
-        call_fail(c, 529, NULL, "the model is still loading");
+        call_refuse(c, 529, NULL, "the model is still loading");
     } else {
         struct buf names;
         buf_init(&names, 600);
         models_names(c->server, &names);
-        call_fail(c, 404, NULL, "model: %.*s (known: %.*s)", STR_ARG(buf_str(&c->model_name)),
-                  STR_ARG(buf_str(&names)));
+        call_refuse(c, 404, NULL, "model: %.*s (known: %.*s)", STR_ARG(buf_str(&c->model_name)),
+                    STR_ARG(buf_str(&names)));
         buf_deinit(&names);
     }
 }
@@ -247,7 +247,7 @@ static void on_count(void *ctx, uint32_t n_tokens, const struct err *err)
     struct call *c = ctx;
     c->is_counting = false;
     if (!c->x) {
-        call_finish(c, "the client left");
+        call_close(c, "the client left");
         return;
     }
     if (err) {
@@ -284,7 +284,7 @@ void messages_left(struct call *c, const char *why)
              : c->answer.n_blocks  ? "during the answer"
              : c->answer.has_start ? "before the first text"
                                    : "while it was waiting");
-    call_finish(c, note);
+    call_close(c, note);
 }
 
 void messages_drained(struct call *c)

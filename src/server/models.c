@@ -79,8 +79,8 @@ void models_retrieve(struct call *c)
         struct buf names;
         buf_init(&names, 600);
         models_names(c->server, &names);
-        call_fail(c, 404, NULL, "model: %.*s (known: %.*s)", STR_ARG(str_slice(c->path_id, 0, 200)),
-                  STR_ARG(buf_str(&names)));
+        call_refuse(c, 404, NULL, "model: %.*s (known: %.*s)", STR_ARG(str_slice(c->path_id, 0, 200)),
+                    STR_ARG(buf_str(&names)));
         buf_deinit(&names);
         return;
     }

@@ -85,8 +85,8 @@ void routes_head(void *ctx, struct http_exchange *x)
     struct str method = http_method(x);
     bool known;
     if (!guard_host(s, host)) {
-        call_fail(c, 403, NULL, "the Host header \"%.*s\" is not a name of this machine (see --allow-host)",
-                  STR_ARG(str_slice(host, 0, 200)));
+        call_refuse(c, 403, NULL, "the Host header \"%.*s\" is not a name of this machine (see --allow-host)",
+                    STR_ARG(str_slice(host, 0, 200)));
         return;
     }
     if (str_eq(method, STR("OPTIONS")) && origin.len) {
@@ -94,30 +94,30 @@ void routes_head(void *ctx, struct http_exchange *x)
         return;
     }
     if (!guard_origin(s, origin, host)) {
-        call_fail(c, 403, NULL, "this server takes no requests from web pages of %.*s (see --cors)",
-                  STR_ARG(str_slice(origin, 0, 200)));
+        call_refuse(c, 403, NULL, "this server takes no requests from web pages of %.*s (see --cors)",
+                    STR_ARG(str_slice(origin, 0, 200)));
         return;
     }
     c->route = route_find(c, &known);
     bool is_open = (c->route && c->route->auth == ROUTE_OPEN) || str_eq(method, STR("HEAD"));
     if (!keys_check(s, &c->salt, x) && !is_open) {
         bool has_key = http_header(x, "authorization").len || http_header(x, "x-api-key").len;
-        call_fail(c, 401, NULL, "%s",
-                  has_key ? "invalid API key"
-                          : "an API key is required: send Authorization: "
-                            "Bearer KEY or x-api-key: KEY");
+        call_refuse(c, 401, NULL, "%s",
+                    has_key ? "invalid API key"
+                            : "an API key is required: send Authorization: "
+                              "Bearer KEY or x-api-key: KEY");
     } else if (!c->route && known) {
-        call_fail(c, 405, NULL, "method %.*s is not allowed for %s", STR_ARG(method), c->path);
+        call_refuse(c, 405, NULL, "method %.*s is not allowed for %s", STR_ARG(method), c->path);
     } else if (!c->route) {
-        call_fail(c, 404, NULL,
-                  "unknown path %s: this server answers POST /v1/messages, POST "
-                  "/v1/messages/count_tokens, GET /v1/models and GET /health",
-                  c->path);
+        call_refuse(c, 404, NULL,
+                    "unknown path %s: this server answers POST /v1/messages, POST "
+                    "/v1/messages/count_tokens, GET /v1/models and GET /health",
+                    c->path);
     } else if (!is_identity(http_header(x, "content-encoding"))) {
-        call_fail(c, 400, "request_body_encoding_unsupported",
-                  "content-encoding: \"%.*s\" is not supported, send the "
-                  "body as it is",
-                  STR_ARG(str_slice(http_header(x, "content-encoding"), 0, 60)));
+        call_refuse(c, 400, "request_body_encoding_unsupported",
+                    "content-encoding: \"%.*s\" is not supported, send the "
+                    "body as it is",
+                    STR_ARG(str_slice(http_header(x, "content-encoding"), 0, 60)));
     }
 }
 
@@ -143,7 +143,7 @@ void routes_fault(void *ctx, struct http_exchange *x, enum http_fault fault, con
         status = 529;
     }
     if (fault == HTTP_BODY_TOO_LARGE)
-        call_fail(c, status, NULL, "request body is too large: the maximum is %zu bytes",
-                  s->config->limits.max_body_bytes);
-    else call_fail(c, status, code, "%s%s%s", http_fault_text(fault), why ? ": " : "", why ? why : "");
+        call_refuse(c, status, NULL, "request body is too large: the maximum is %zu bytes",
+                    s->config->limits.max_body_bytes);
+    else call_refuse(c, status, code, "%s%s%s", http_fault_text(fault), why ? ": " : "", why ? why : "");
 }

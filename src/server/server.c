@@ -117,7 +117,7 @@ static bool serve(struct server *s, struct err *e)
     decoder_destroy(s->decoder);
     for (struct call *c = s->calls, *next; c; c = next) {
         next = c->next;
-        call_finish(c, "the server stopped");
+        call_close(c, "the server stopped");
     }
     http_timer_destroy(s->drain_timer);
     http_watch_destroy(s->events);

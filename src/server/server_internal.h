@@ -102,11 +102,11 @@ void routes_fault(void *ctx, struct http_exchange *x, enum http_fault fault, con
 struct call *call_create(struct server *s, struct http_exchange *x);
 void call_reply(struct call *c, int status, const char *content_type, struct str body);
 void call_error(struct call *c, const struct anthropic_error *e);
-void call_fail(struct call *c, int status, const char *code, const char *fmt, ...)
+void call_refuse(struct call *c, int status, const char *code, const char *fmt, ...)
     __attribute__((format(printf, 4, 5)));
 void call_reply_start(struct call *c, const char *content_type); /* 200; pieces follow */
 /* Logs and frees, without a reply. note: NULL, or how it ended. */
-void call_finish(struct call *c, const char *note);
+void call_close(struct call *c, const char *note);
 
 /* messages.c */
 void messages_create(struct call *c);

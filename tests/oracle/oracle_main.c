@@ -9,14 +9,18 @@
 #include "base/buf.h"
 #include "oracle.h"
 
-#define MAX_SHOWN 10
+#define MAX_SHOWN 300
 
 static const struct {
     const char *folder;
     oracle_set *run;
 } sets[] = {
-    {"chat-templates", oracle_templates}, {"jinja-cases", oracle_jinja_cases}, {"tokenizers", oracle_tokenizers},
-    {"json-schemas", oracle_schemas},     {"mcp-tools", oracle_mcp_tools},
+    {"chat-templates", oracle_templates},
+    {"jinja-cases", oracle_jinja_cases},
+    {"tokenizers", oracle_tokenizers},
+    {"tool-dialects", oracle_dialects},
+    {"json-schemas", oracle_schemas},
+    {"mcp-tools", oracle_mcp_tools},
 };
 
 void oracle_fail(struct oracle_count *count, const char *id, const char *what)

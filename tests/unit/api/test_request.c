@@ -78,16 +78,13 @@ END_TEST
 
 START_TEST(messages_of_one_role_are_merged_and_system_stays_in_place)
 {
-    struct chat_request
-        *
-            r =
-                take(
-                    BODY(USER("\"a\"") "," USER("[{\"type\":\"text\",\"text\":\"b\"},{\"type\":\"text\",\"text\":\"\"}"
-                                                "]") "," SYSTEM("\"s\"") "," ASSISTANT("[{\"type\":\"thinking\","
-                                                                                       "\"thinking\":\"t\","
-                                                                                       "\"signature\":\"\"}]") "," USER(
-                             "\"c\"") "," ASSISTANT("\"\"") "," USER("\"d\"") "," ASSISTANT("\"pre\""),
-                         ""));
+    struct chat_request *r = take(BODY(
+        USER("\"a\"") "," USER(
+            "[{\"type\":\"text\",\"text\":\"b\"},{\"type\":\"text\",\"text\":\"\"}"
+            "]") "," SYSTEM("\"s\"") "," ASSISTANT("[{\"type\":\"thinking\","
+                                                   "\"thinking\":\"t\","
+                                                   "\"signature\":\"\"}]") "," USER("\"c\"") "," ASSISTANT("\"\"") "," USER("\"d\"") "," ASSISTANT("\"pre\""),
+        ""));
     ck_assert_uint_eq(r->n_messages, 4);
     ck_assert_uint_eq(r->messages[0].n_blocks, 2);
     ck_assert(str_eq(r->messages[0].blocks[1].text, STR("b")));
@@ -152,8 +149,11 @@ START_TEST(refusals_name_the_path)
         {BODY(USER("[{\"text\":\"a\"}]"), ""), "messages.0.content.0.type: Field required"},
         {BODY(USER("[{\"type\":\"text\",\"text\":\"a\"},{\"type\":\"image\",\"source\":{}}]"), ""),
          "messages.0.content.1.type: \"image\" blocks are not supported"},
-        {BODY(USER("[{\"type\":\"document\"}]"), ""), "messages.0.content.0.type: \"document\" blocks"},
-        {BODY(USER("[{\"type\":\"search_result\"}]"), ""), "messages.0.content.0.type: \"search_result\" blocks"},
+        {BODY(USER("[{\"type\":\"document\"}]"), ""), "messages.0.content.0.source: Field required"},
+        {BODY(USER("[{\"type\":\"document\",\"source\":{\"type\":\"base64\"}}]"), ""),
+         "messages.0.content.0.type: \"document\" blocks"},
+        {BODY(USER("[{\"type\":\"search_result\",\"content\":[{\"type\":\"image\"}]}]"), ""),
+         "messages.0.content.0.content.0.type: \"image\" blocks"},
         {BODY(ASSISTANT("[{\"type\":\"tool_use\"}]"), ""), "messages.0.content.0.type: \"tool_use\" blocks"},
         {BODY(USER("[{\"type\":\"tool_result\"}]"), ""), "messages.0.content.0.type: \"tool_result\" blocks"},
         {BODY(USER("[{\"type\":\"hologram\"}]"), ""), "messages.0.content.0.type: unknown block type \"hologram\""},
@@ -271,12 +271,12 @@ START_TEST(tools_are_decoded_where_they_are_supported)
 {
     struct anthropic_error e;
     const char *json = BODY(
-        ASSISTANT(
-            "[{\"type\":\"thinking\",\"thinking\":\"t\",\"signature\":\"s\"},{\"type\":\"tool_use\",\"id\":\"i\","
-            "\"name\":\"get\",\"input\":\"{\\\"a\\\":1}\"}]") "," USER("[{\"type\":\"tool_result\",\"tool_use_id\":"
-                                                                       "\"i\",\"is_error\":true,\"content\":["
-                                                                       "{\"type\":\"text\",\"text\":\"r\"}]},{\"type\":"
-                                                                       "\"tool_result\",\"tool_use_id\":\"k\"}]"),
+        ASSISTANT("[{\"type\":\"thinking\",\"thinking\":\"t\",\"signature\":\"s\"},{\"type\":\"tool_use\",\"id\":\"i\","
+                  "\"name\":\"get\",\"input\":\"{\\\"a\\\":1}\"},{\"type\":\"tool_use\",\"id\":\"k\",\"name\":\"put\","
+                  "\"input\":{}}]") "," USER("[{\"type\":\"tool_result\",\"tool_use_id\":"
+                                             "\"i\",\"is_error\":true,\"content\":["
+                                             "{\"type\":\"text\",\"text\":\"r\"}]},{\"type\":"
+                                             "\"tool_result\",\"tool_use_id\":\"k\"}]"),
         ",\"tools\":[{\"name\":\"get\",\"description\":\"d\",\"input_schema\":{\"type\":\"object\"},\"strict\":true},"
         "{\"name\":\"put\",\"input_schema\":{},\"defer_loading\":true}],"
         "\"tool_choice\":{\"type\":\"tool\",\"name\":\"put\",\"disable_parallel_tool_use\":true},"
@@ -291,6 +291,51 @@ START_TEST(tools_are_decoded_where_they_are_supported)
     ck_assert_int_eq(json_integer_value(json_object_get(r->messages[0].blocks[1].input, "a")), 1);
     ck_assert(r->messages[1].blocks[0].is_error && r->messages[1].blocks[0].n_blocks == 1);
     ck_assert_uint_eq(r->messages[1].blocks[1].n_blocks, 0);
+    chat_request_destroy(r);
+}
+END_TEST
+
+#define CALL(id) "{\"type\":\"tool_use\",\"id\":\"" id "\",\"name\":\"get\",\"input\":{}}"
+#define RESULT(id) "{\"type\":\"tool_result\",\"tool_use_id\":\"" id "\",\"content\":\"r\"}"
+
+START_TEST(calls_and_results_must_belong_together)
+{
+    static const struct {
+        const char *json, *error;
+    } cases[] = {
+        {BODY(USER("\"x\"") "," ASSISTANT("[" CALL("a") "," CALL("b") "]") "," USER("[" RESULT("b") "]"), ""),
+         "messages.1: `tool_use` ids were found without `tool_result` blocks immediately after: a. Each"},
+        {BODY(USER("\"x\"") "," ASSISTANT("[" CALL("a") "]"), ""),
+         "messages.1: `tool_use` ids were found without `tool_result` blocks immediately after: a. Each"},
+        {BODY(USER("[" RESULT("z") "]"), ""),
+         "messages.0: unexpected `tool_use_id` found in `tool_result` blocks: z. Each"},
+        {BODY(ASSISTANT("[" CALL("a") "]") "," USER("[" RESULT("a") "," RESULT("a") "]"), ""),
+         "messages.0: each tool_use must have a single result. Found multiple `tool_result` blocks with id: a"},
+        {BODY(ASSISTANT("[" CALL("a") "]") "," SYSTEM("\"s\"") "," USER(
+                  "[{\"type\":\"text\",\"text\":\"t\"}," RESULT("a") "]"),
+              ""),
+         NULL},
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        struct anthropic_error e = {0};
+        struct chat_request *r = decode(cases[i].json, strlen(cases[i].json), ANTHROPIC_CREATE, &EVERYTHING, &e);
+        ck_assert_msg((r == NULL) == (cases[i].error != NULL), "%zu: %s", i, e.message);
+        if (cases[i].error) ck_assert_msg(strstr(e.message, cases[i].error) == e.message, "%s", e.message);
+        chat_request_destroy(r);
+    }
+}
+END_TEST
+
+START_TEST(client_tools_of_known_types_get_schemas)
+{
+    struct anthropic_error e;
+    const char *json =
+        BODY(USER("\"x\""), ",\"tools\":[{\"type\":\"bash_20250124\",\"name\":\"bash\"},{\"type\":\"memory_20250818\","
+                            "\"name\":\"memory\"},{\"type\":\"text_editor_20241022\",\"name\":\"e\"}]");
+    struct chat_request *r = decode(json, strlen(json), ANTHROPIC_CREATE, &EVERYTHING, &e);
+    ck_assert_msg(r != NULL, "%s", e.message);
+    for (size_t i = 0; i < r->n_tools; i++)
+        ck_assert(json_is_object(json_object_get(r->tools[i].schema, "properties")) && r->tools[i].description.len);
     chat_request_destroy(r);
 }
 END_TEST
@@ -320,6 +365,8 @@ static void add_request(TCase *tc)
     tcase_add_test(tc, invalid_utf8_is_refused);
     tcase_add_test(tc, count_needs_no_max_tokens_and_ignores_it);
     tcase_add_test(tc, tools_are_decoded_where_they_are_supported);
+    tcase_add_test(tc, calls_and_results_must_belong_together);
+    tcase_add_test(tc, client_tools_of_known_types_get_schemas);
     tcase_add_test(tc, compaction_replaces_what_was_before);
 }
 

@@ -1,0 +1,210 @@
+/* memory: see memory.h. Entries are in a list by use, newest first, and in buckets by the hash of their id. */
+#include "local/memory.h"
+
+#include <pthread.h>
+#include <string.h>
+
+#include "base/alloc.h"
+#include "base/hash.h"
+#include "base/rng.h"
+
+#define BUCKETS 4096
+#define MAX_DEPTH 200
+
+struct entry {
+    struct entry *newer, *older, *next_in_bucket;
+    size_t bytes;
+    struct made_answer answer; /* points into the same block of memory */
+    struct made_call calls[];
+};
+
+struct call_memory {
+    pthread_mutex_t lock;
+    uint64_t seed;
+    size_t max_bytes, used_bytes;
+    struct entry *newest, *oldest;
+    struct entry *buckets[BUCKETS];
+};
+
+struct call_memory *call_memory_create(size_t max_bytes)
+{
+    struct call_memory *m = mem_zalloc(sizeof *m);
+    pthread_mutex_init(&m->lock, NULL);
+    rng_secure(&m->seed, sizeof m->seed);
+    m->max_bytes = max_bytes;
+    return m;
+}
+
+void call_memory_destroy(struct call_memory *m)
+{
+    if (!m) return;
+    for (struct entry *x = m->newest, *older; x; x = older) {
+        older = x->older;
+        mem_free(x);
+    }
+    pthread_mutex_destroy(&m->lock);
+    mem_free(m);
+}
+
+static struct entry **bucket_of(struct call_memory *m, struct str id)
+{
+    return &m->buckets[hash64(id.ptr, id.len, m->seed) % BUCKETS];
+}
+
+static void list_remove(struct call_memory *m, struct entry *x)
+{
+    *(x->newer ? &x->newer->older : &m->newest) = x->older;
+    *(x->older ? &x->older->newer : &m->oldest) = x->newer;
+}
+
+static void list_push(struct call_memory *m, struct entry *x)
+{
+    x->newer = NULL;
+    x->older = m->newest;
+    *(m->newest ? &m->newest->newer : &m->oldest) = x;
+    m->newest = x;
+}
+
+static void forget(struct call_memory *m, struct entry *x)
+{
+    struct entry **at = bucket_of(m, x->calls[0].id);
+    while (*at != x) at = &(*at)->next_in_bucket;
+    *at = x->next_in_bucket;
+    list_remove(m, x);
+    m->used_bytes -= x->bytes;
+    mem_free(x);
+}
+
+static struct str copy(char **at, struct str s)
+{
+    struct str out = {*at, s.len};
+    if (s.len) memcpy(*at, s.ptr, s.len);
+    *at += s.len;
+    return out;
+}
+
+static struct entry *entry_create(const struct made_answer *a, size_t max_bytes)
+{
+    size_t bytes =
+        sizeof(struct entry) + a->n_calls * sizeof(struct made_call) + a->raw.len + a->text.len + a->thinking.len;
+    for (size_t i = 0; i < a->n_calls; i++) bytes += a->calls[i].id.len + a->calls[i].name.len + a->calls[i].input.len;
+    struct entry *x = bytes <= max_bytes ? mem_try_zalloc(bytes) : NULL;
+    if (!x) return NULL;
+    char *at = (char *)(x->calls + a->n_calls);
+    x->bytes = bytes;
+    x->answer = (struct made_answer){.raw = copy(&at, a->raw),
+                                     .text = copy(&at, a->text),
+                                     .thinking = copy(&at, a->thinking),
+                                     .calls = x->calls,
+                                     .n_calls = a->n_calls};
+    for (size_t i = 0; i < a->n_calls; i++)
+        x->calls[i] = (struct made_call){.id = copy(&at, a->calls[i].id),
+                                         .name = copy(&at, a->calls[i].name),
+                                         .input = copy(&at, a->calls[i].input)};
+    return x;
+}
+
+void call_memory_add(struct call_memory *m, const struct made_answer *a)
+{
+    struct entry *x = a->n_calls ? entry_create(a, m->max_bytes) : NULL;
+    if (!x) return;
+    pthread_mutex_lock(&m->lock);
+    while (m->oldest && m->used_bytes + x->bytes > m->max_bytes) forget(m, m->oldest);
+    struct entry **bucket = bucket_of(m, x->calls[0].id);
+    x->next_in_bucket = *bucket;
+    *bucket = x;
+    list_push(m, x);
+    m->used_bytes += x->bytes;
+    pthread_mutex_unlock(&m->lock);
+}
+
+/* ---- the same meaning ---- */
+
+static bool same(const json_t *a, const json_t *b, int depth);
+
+static bool same_members(const json_t *a, const json_t *b, int depth)
+{
+    const char *key;
+    size_t len;
+    json_t *value;
+    if (json_object_size(a) != json_object_size(b)) return false;
+    json_object_keylen_foreach((json_t *)a, key, len, value)
+    {
+        const json_t *other = json_object_getn(b, key, len);
+        if (!other || !same(value, other, depth)) return false;
+    }
+    return true;
+}
+
+static bool same(const json_t *a, const json_t *b, int depth)
+{
+    if (depth > MAX_DEPTH) return false;
+    if (json_is_integer(a) && json_is_integer(b)) return json_integer_value(a) == json_integer_value(b);
+    if (json_is_number(a) && json_is_number(b)) {
+        double x = json_number_value(a), y = json_number_value(b);
+        return !(x < y) && !(x > y);
+    }
+    if (json_typeof(a) != json_typeof(b)) return false;
+    if (json_is_object(a)) return same_members(a, b, depth + 1);
+    if (!json_is_array(a)) return json_equal(a, b);
+    if (json_array_size(a) != json_array_size(b)) return false;
+    for (size_t i = 0; i < json_array_size(a); i++)
+        if (!same(json_array_get(a, i), json_array_get(b, i), depth + 1)) return false;
+    return true;
+}
+
+bool json_same(const json_t *a, const json_t *b)
+{
+    return a && b && same(a, b, 0);
+}
+
+static bool same_call(const struct made_call *made, const struct chat_block *sent)
+{
+    if (!str_eq(made->id, sent->id) || !str_eq(made->name, sent->name)) return false;
+    json_t *input = json_loadb(made->input.ptr ? made->input.ptr : "", made->input.len, JSON_ALLOW_NUL, NULL);
+    bool ok = json_same(input, sent->input);
+    json_decref(input);
+    return ok;
+}
+
+/* Texts are compared without the white space at their ends and between blocks: clients trim. */
+static bool same_text(struct str made, const struct chat_message *sent)
+{
+    made = str_trim(made);
+    for (size_t i = 0; i < sent->n_blocks; i++) {
+        if (sent->blocks[i].kind != CHAT_TEXT) continue;
+        struct str text = str_trim(sent->blocks[i].text);
+        if (!str_starts(made, text)) return false;
+        made = str_trim(str_slice(made, text.len, made.len));
+    }
+    return made.len == 0;
+}
+
+static bool same_answer(const struct made_answer *made, const struct chat_message *sent)
+{
+    size_t n = 0;
+    for (size_t i = 0; i < sent->n_blocks; i++) {
+        if (sent->blocks[i].kind != CHAT_TOOL_USE) continue;
+        if (n == made->n_calls || !same_call(&made->calls[n++], &sent->blocks[i])) return false;
+    }
+    return n == made->n_calls && same_text(made->text, sent);
+}
+
+bool call_memory_find(struct call_memory *m, struct buf *raw, struct buf *thinking, const struct chat_message *message)
+{
+    size_t i = 0;
+    while (i < message->n_blocks && message->blocks[i].kind != CHAT_TOOL_USE) i++;
+    if (i == message->n_blocks) return false;
+    struct str id = message->blocks[i].id;
+    pthread_mutex_lock(&m->lock);
+    struct entry *x = *bucket_of(m, id);
+    while (x && !str_eq(x->calls[0].id, id)) x = x->next_in_bucket;
+    bool ok = x && same_answer(&x->answer, message) && buf_append(raw, x->answer.raw) &&
+              buf_append(thinking, x->answer.thinking);
+    if (ok) {
+        list_remove(m, x);
+        list_push(m, x);
+    }
+    pthread_mutex_unlock(&m->lock);
+    return ok;
+}

@@ -1,0 +1,37 @@
+/* memory: what the model wrote when it called tools, by the id of the answer's first call. Clients re-serialise what
+ * they send back; when it means the same, the prompt gets the generated text itself, so that nothing is prefilled
+ * twice. A bounded LRU; any thread. Private to local/. */
+#ifndef LOCAL_MEMORY_H
+#define LOCAL_MEMORY_H
+
+#include <stdbool.h>
+#include <stddef.h>
+
+#include "base/buf.h"
+#include "base/str.h"
+#include "chat/chat.h"
+
+struct call_memory;
+struct call_memory *call_memory_create(size_t max_bytes);
+void call_memory_destroy(struct call_memory *m);
+
+struct made_call {
+    struct str id, name, input; /* input: JSON text */
+};
+struct made_answer {
+    struct str raw;      /* the generated text without the reasoning */
+    struct str text;     /* what the client saw as text */
+    struct str thinking; /* what it saw as thinking */
+    const struct made_call *calls;
+    size_t n_calls;
+};
+/* Copies. Answers without a call, and such as are larger than the budget, are not kept. */
+void call_memory_add(struct call_memory *m, const struct made_answer *a);
+
+/* Whether the assistant message means what was generated; then raw and thinking are appended to the bufs. */
+bool call_memory_find(struct call_memory *m, struct buf *raw, struct buf *thinking, const struct chat_message *message);
+
+/* Same value: key order and the way numbers are written do not count. */
+bool json_same(const json_t *a, const json_t *b);
+
+#endif

@@ -1,0 +1,43 @@
+/* turns: the neutral conversation as the list of turns that chat templates know, in the shape that this one needs.
+ * Depends on nothing but the conversation: a later request renders its earlier turns alike. Private to local/. */
+#ifndef LOCAL_TURNS_H
+#define LOCAL_TURNS_H
+
+#include <jansson.h>
+#include <stdbool.h>
+
+#include "base/buf.h"
+#include "chat/chat.h"
+#include "dialect/dialect.h"
+#include "local/memory.h"
+#include "local/shape.h"
+
+#define TURNS_MAX_BYTES ((size_t)256 << 20) /* of one text */
+#define TURNS_KEY_BYTES 40
+
+/* Remembered text that stands in the turns as a key which no client can guess. */
+struct turns_raw {
+    char key[TURNS_KEY_BYTES];
+    struct buf text;
+};
+
+struct turns {
+    json_t *list;  /* the turns before the answer */
+    json_t *tools; /* what the template shall show; NULL = nothing */
+    struct turns_raw *raws;
+    size_t n_raws;
+};
+
+/* false: out of memory or budget. memory may be NULL. turns_deinit is due in every case. */
+bool turns_init(struct turns *t, const struct chat_request *req, const struct shape *shape, const struct dialect *d,
+                struct call_memory *memory);
+void turns_deinit(struct turns *t);
+
+/* Whether the last message is the beginning of the answer. */
+bool turns_has_prefill(const struct chat_request *req);
+/* The texts of blocks, with an empty line between them. */
+void turns_append_texts(struct buf *out, const struct chat_block *blocks, size_t n);
+/* Whether the tool is in the list that the model sees from the start. */
+bool turns_shows_tool(const struct chat_request *req, const struct chat_tool *tool);
+
+#endif

@@ -1,0 +1,24 @@
+"""Real clients, as their makers ship them, against a real server. `make test-clients` fetches them once (the folder of
+$PARLEY_CLIENTS, default ~/.cache/parley/clients)."""
+import os
+import pathlib
+import subprocess
+import sys
+
+import pytest
+
+E2E = pathlib.Path(__file__).resolve().parents[1] / "e2e"
+sys.path.insert(0, str(E2E))
+
+CLAUDE_VERSION = "2.1.330"
+
+
+@pytest.fixture(scope="session")
+def claude():
+    folder = os.environ.get("PARLEY_CLIENTS") or os.path.expanduser("~/.cache/parley/clients")
+    path = pathlib.Path(folder) / f"claude-code-{CLAUDE_VERSION}" / "claude"
+    if not path.exists():
+        found = subprocess.run([str(E2E.parents[1] / "tools" / "fetch-client"), folder, CLAUDE_VERSION], capture_output=True,
+                               text=True)
+        assert found.returncode == 0, found.stdout + found.stderr
+    return str(path)
