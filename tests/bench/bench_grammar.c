@@ -26,6 +26,8 @@ struct bench {
         memory_max;
     unsigned n_walks;
     FILE *walk_file;
+    char *firsts; // [size] first byte of each token, 0 = none
+    uint8_t *lengths;
     struct rng rng;
 };
 
@@ -94,31 +96,38 @@ static void instance(struct bench *b, struct grammar *g, json_t *test, const cha
     free(text);
 }
 
+/* A random allowed token; while closing, short ones that begin with what ends strings, arrays and objects. */
 static uint32_t pick(struct bench *b, size_t n, bool closing)
 {
-    size_t size = grammar_vocab_size(b->v), best_len = SIZE_MAX;
-    uint32_t best = 0;
+    size_t size = grammar_vocab_size(b->v);
+    uint32_t best = 0, least = UINT32_MAX;
     uint64_t k = rng_next(&b->rng) % n;
-    struct buf piece;
-    buf_init(&piece, 4096);
     for (uint32_t i = 0; i < size; i++) {
         if (!in_mask(b->bits, i)) continue;
-        if (!closing && k-- == 0) best = i, best_len = 0;
-        if (!closing && best_len == 0) break;
+        if (!closing && k-- == 0) return i;
         if (!closing) continue;
-        if (tokenizer_is_eog(b->t, i)) {
-            best = i;
-            break;
-        }
+        if (b->firsts[i] == 0) return i; /* the end */
+        bool closes = strchr("}]\"", b->firsts[i]), opens = strchr("{[, \n\t\r", b->firsts[i]);
+        uint32_t cost = (uint32_t)(rng_next(&b->rng) % 8) + b->lengths[i] * 4 + (closes ? 0 : opens ? 200 : 30);
+        if (cost < least) best = i, least = cost;
+    }
+    return best;
+}
+
+static void read_pieces(struct bench *b)
+{
+    size_t size = grammar_vocab_size(b->v);
+    struct buf piece;
+    buf_init(&piece, 4096);
+    b->firsts = mem_zalloc(size);
+    b->lengths = mem_zalloc(size);
+    for (uint32_t i = 0; i < size; i++) {
         buf_clear(&piece);
         if (!tokenizer_piece(b->t, &piece, i, false) || piece.len == 0) continue;
-        char c = piece.ptr[0];
-        unsigned cost = c == '}' || c == ']' ? 0 : c == '"' ? 1 : c == ',' || c == ' ' || c == '\n' ? 30 : 4;
-        size_t len = piece.len + cost * 4 + rng_next(&b->rng) % 4;
-        if (len < best_len) best = i, best_len = len;
+        b->firsts[i] = piece.ptr[0];
+        b->lengths[i] = piece.len > 50 ? 50 : (uint8_t)piece.len;
     }
     buf_deinit(&piece);
-    return best;
 }
 
 static void walk(struct bench *b, struct grammar *g, const char *id, json_t *schema)
@@ -129,7 +138,7 @@ static void walk(struct bench *b, struct grammar *g, const char *id, json_t *sch
     buf_init(&text, 1 << 20);
     size_t limit = 5 + rng_next(&b->rng) % 40, i = 0;
     bool done = false;
-    for (; m && i < 3000; i++) {
+    for (; m && i < 1000; i++) {
         size_t n = grammar_matcher_mask(m, b->bits);
         if (n == 0) {
             b->dead_ends++;
@@ -150,7 +159,7 @@ static void walk(struct bench *b, struct grammar *g, const char *id, json_t *sch
         tokenizer_piece(b->t, &text, token, false);
     }
     b->walks++;
-    if (!done && i == 3000) printf("not finished: %s: %.*s\n", id, STR_ARG(str_slice(buf_str(&text), 0, 200)));
+    if (!done && i == 1000) printf("not finished: %s: %.*s\n", id, STR_ARG(str_slice(buf_str(&text), 0, 200)));
     if (done && !grammar_check(g, buf_str(&text), &e))
         printf("walk refused by the check: %s: %.300s: %s\n", id, text.ptr ? text.ptr : "", e.msg);
     if (done && b->walk_file) {
@@ -235,6 +244,7 @@ int main(int argc, char **argv)
     printf("vocabulary: %zu tokens, trie built in %.0f ms, %.1f MiB\n", grammar_vocab_size(b.v),
            (clock_seconds() - t0) * 1e3, (double)grammar_vocab_memory(b.v) / 1048576);
     b.bits = mem_zalloc(GRAMMAR_MASK_WORDS(grammar_vocab_size(b.v)) * sizeof *b.bits);
+    read_pieces(&b);
     for (i++; i < argc; i++)
         if (!run_file(&b, argv[i])) fprintf(stderr, "%s: cannot be read\n", argv[i]);
     print_times("compile", &b.compile);
@@ -251,6 +261,8 @@ int main(int argc, char **argv)
     tokenizer_destroy(b.t);
     gguf_close(gguf);
     mem_free(b.bits);
+    mem_free(b.firsts);
+    mem_free(b.lengths);
     mem_free(b.compile.us), mem_free(b.mask.us), mem_free(b.check.us);
     return b.mask_differs || b.invalid_accepted || b.dead_ends;
 }
