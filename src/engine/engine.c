@@ -5,9 +5,9 @@
 
 #include <string.h>
 
-#include "base/memory.h"
 #include "base/alloc.h"
 #include "base/log.h"
+#include "base/memory.h"
 #include "engine/engine_internal.h"
 
 static bool allocate(struct engine *g, const struct model_info *info, struct err *e)

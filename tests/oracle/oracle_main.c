@@ -1,5 +1,6 @@
-/* oracle_main: runs every data set whose folder exists below the directory given. Exit code 1 when anything differs, but for the
- * differences that a second file lists line by line, each under its reason: they are counted as failed all the same. */
+/* oracle_main: runs every data set whose folder exists below the directory given. Exit code 1 when anything differs,
+ * but for the differences that a second file lists line by line, each under its reason: they are counted as failed all
+ * the same. */
 #include <dirent.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -16,12 +17,8 @@ static const struct {
     const char *folder;
     oracle_set *run;
 } sets[] = {
-    {"chat-templates", oracle_templates},
-    {"jinja-cases", oracle_jinja_cases},
-    {"tokenizers", oracle_tokenizers},
-    {"tool-dialects", oracle_dialects},
-    {"json-schemas", oracle_schemas},
-    {"mcp-tools", oracle_mcp_tools},
+    {"chat-templates", oracle_templates}, {"jinja-cases", oracle_jinja_cases}, {"tokenizers", oracle_tokenizers},
+    {"tool-dialects", oracle_dialects},   {"json-schemas", oracle_schemas},    {"mcp-tools", oracle_mcp_tools},
 };
 
 static char *known; /* lines "ID: WHAT" between newlines, or NULL */
