@@ -276,6 +276,7 @@ START_TEST(other_shapes)
           "c[now {}]", 1);
     check("apertus", "<|tools_prefix|>[{\"read\": {\"path\": \"a\"}}]<|tools_suffix|>", "c[read {\"path\":\"a\"}]", 1);
     check("functionary-v3.2", "all\nHi.\n>>>now\n{}", "t[Hi.]c[now {}]", 1);
+    check("llama3", "Ok. <function=read>{\"path\": \"a\"}</function>", "t[Ok.]c[read {\"path\":\"a\"}]", 1);
     check("functionary-v3.1", "<function=read>{\"path\": \"a\"}</function>", "c[read {\"path\":\"a\"}]", 1);
 }
 END_TEST
