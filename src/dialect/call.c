@@ -163,7 +163,7 @@ void dialect_call_finish(struct dialect_parser *p, bool cut)
     } else if (c->opened) {
         bool tags = c->state >= CALL_TAGS && c->state <= CALL_PAR_VALUE;
         bool whole = tags || c->state == CALL_PY_AFTER || c->state == CALL_PY_KEY || c->args_done;
-        if (args && !c->args_done) whole = dialect_value_close(&c->value);
+        if (args && !c->args_done && c->value.depth) whole = dialect_value_close(&c->value);
         if (!args) dialect_call_tags_close(p, true);
         if (whole && !cut) {
             dialect_call_end(p);

@@ -49,6 +49,8 @@ void dialect_value_escape(struct buf *out, char c)
         buf_append(out, STR("\\t"));
     } else if (c == '\r') {
         buf_append(out, STR("\\r"));
+    } else if (!u) {
+        buf_append(out, STR("\\ufffd")); /* no reader of JSON wants one, least of all in a key */
     } else if (u < 0x20) {
         buf_printf(out, "\\u%04x", u);
     } else {
@@ -254,7 +256,7 @@ static void end_hex(struct value *v)
     } else {
         if (v->high) buf_append(out, STR("\\ufffd"));
         v->high = v->hex >= 0xd800 && v->hex < 0xdc00 ? v->hex : 0;
-        if (low) buf_append(out, STR("\\ufffd"));
+        if (low || (!v->hex && v->in_key)) buf_append(out, STR("\\ufffd"));
         else if (!v->high) write_unit(out, v->hex);
     }
     v->state = VALUE_STRING;

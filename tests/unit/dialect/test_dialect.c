@@ -291,6 +291,8 @@ START_TEST(headers)
           "t[I look.]c[read {\"path\":\"a\"}]", 1);
     check("harmony", " to=functions.now<|channel|>commentary json<|message|>{}", "c[now {}]", 1);
     check("harmony", "Just text", "t[Just text]", 0);
+    check_with(&(struct dialect_options){0}, "harmony", " to=functions.read<|message|>", "c[read {}]", 0, true);
+    check("harmony", " to=python<|message|>print(1)", "t[print(1)]", 0);
     check("glimmer",
           " to=self<|message|>hm<|eom|><|start|>assistant to=read<|message|><atem:function_calls>\n<atem:invoke "
           "name=\"read\">\n<atem:parameter name=\"path\">a</atem:parameter>\n</atem:invoke>\n</atem:function_calls>",
