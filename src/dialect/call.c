@@ -111,6 +111,8 @@ void dialect_call_fail(struct dialect_parser *p)
     p->state = c->origin;
     p->bare_done = true;
     if (c->opened) {
+        bool args = c->state == CALL_ARGS || (c->state == CALL_OBJECT && c->has_args && !c->args_text && !c->args_done);
+        if (args && c->value.depth) dialect_value_close(&c->value);
         dialect_call_tags_close(p, false);
         call_close(p);
         p->state = IN_TEXT;

@@ -362,13 +362,15 @@ struct dialect_parser *dialect_parser_create(const struct dialect *d, const stru
     struct dialect_parser *p = mem_zalloc(sizeof *p);
     size_t budget = o->max_bytes ? o->max_bytes : DEFAULT_BUDGET;
     struct call *c = &p->call;
+    size_t part = budget; /* a byte read is at most six written: p->in is full before any of these */
+    if (!size_mul(&part, budget, 8) || !size_add(&part, part, (size_t)1 << 16)) part = budget;
     p->d = d;
     p->o = *o;
     buf_init(&p->in, budget);
     buf_init(&p->white, (size_t)1 << 16);
     buf_init(&p->held_calls, budget);
     struct buf *parts[] = {&c->name, &c->id, &c->args, &c->scratch, &c->par, &c->other};
-    for (size_t i = 0; i < sizeof parts / sizeof *parts; i++) buf_init(parts[i], budget);
+    for (size_t i = 0; i < sizeof parts / sizeof *parts; i++) buf_init(parts[i], part);
     dialect_value_init(&c->value, &c->args, str_from(d->quote));
     prepare_markers(p);
     p->thought = o->in_thinking;
