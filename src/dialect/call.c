@@ -13,7 +13,7 @@ static bool is_space(char c)
     return c == ' ' || c == '\t' || c == '\n' || c == '\r';
 }
 
-void call_reset(struct call *c)
+void dialect_call_reset(struct call *c)
 {
     struct buf *parts[] = {&c->name, &c->id, &c->args, &c->scratch, &c->par, &c->other};
     for (size_t i = 0; i < sizeof parts / sizeof *parts; i++) buf_clear(parts[i]);
@@ -22,14 +22,14 @@ void call_reset(struct call *c)
     c->n_args = c->depth = 0;
     c->par_string = c->par_typed = c->newline_cut = c->par_begun = false;
     c->has_args = c->args_done = c->args_text = c->sent = false;
-    value_reset(&c->value, &c->args);
+    dialect_value_reset(&c->value, &c->args);
 }
 
-void call_begin(struct dialect_parser *p, size_t marker_len, enum call_state state)
+void dialect_call_begin(struct dialect_parser *p, size_t marker_len, enum call_state state)
 {
     struct call *c = &p->call;
     enum parser_state origin = p->state == IN_THINKING ? IN_THINKING : IN_TEXT;
-    call_reset(c);
+    dialect_call_reset(c);
     c->origin = origin;
     c->keep = p->pos;
     c->retry = marker_len;
@@ -39,25 +39,25 @@ void call_begin(struct dialect_parser *p, size_t marker_len, enum call_state sta
     p->state = IN_CALL;
 }
 
-void call_open(struct dialect_parser *p)
+void dialect_call_open(struct dialect_parser *p)
 {
     struct call *c = &p->call;
     if (c->opened) return;
-    if (p->is_open) parser_close_block(p);
+    if (p->is_open) dialect_parser_close_block(p);
     if (c->origin == IN_THINKING) p->think_cut = true;
     buf_clear(&p->white);
     c->opened = true;
     p->is_open = true;
     p->n_seen++;
     p->open_kind = CHAT_TOOL_USE;
-    parser_event(p, CHAT_EVENT_BLOCK_OPEN, STR_NONE);
+    dialect_parser_event(p, CHAT_EVENT_BLOCK_OPEN, STR_NONE);
 }
 
-void call_flush(struct dialect_parser *p)
+void dialect_call_flush(struct dialect_parser *p)
 {
     struct call *c = &p->call;
     if (!c->opened || !c->args.len) return;
-    parser_event(p, CHAT_EVENT_DELTA, buf_str(&c->args));
+    dialect_parser_event(p, CHAT_EVENT_DELTA, buf_str(&c->args));
     buf_clear(&c->args);
     c->sent = true; /* something was sent */
 }
@@ -66,8 +66,8 @@ static void call_close(struct dialect_parser *p)
 {
     struct call *c = &p->call;
     if (!c->args.len && !c->sent) buf_append(&c->args, STR("{}"));
-    call_flush(p);
-    parser_close_block(p);
+    dialect_call_flush(p);
+    dialect_parser_close_block(p);
 }
 
 /* A bare call waits for the end of the answer, as one line of JSON. */
@@ -77,56 +77,58 @@ static bool hold(struct dialect_parser *p)
     json_error_t error;
     if (!c->args.len) buf_append(&c->args, STR("{}"));
     json_t *args = json_loadb(c->args.ptr, c->args.len, JSON_ALLOW_NUL, &error);
-    bool fits = c->tool && args && typed_fits(c->tool, args);
+    bool fits = c->tool && args && dialect_typed_fits(c->tool, args);
     json_decref(args);
     if (!fits) return false;
     buf_append_char(&p->held_calls, '[');
-    typed_string(&p->held_calls, buf_str(&c->name));
+    dialect_typed_string(&p->held_calls, buf_str(&c->name));
     buf_append_char(&p->held_calls, ',');
     buf_append(&p->held_calls, buf_str(&c->args));
     buf_append_char(&p->held_calls, ',');
-    typed_string(&p->held_calls, buf_str(&c->id));
+    dialect_typed_string(&p->held_calls, buf_str(&c->id));
     buf_append(&p->held_calls, STR("]\n"));
     p->state = IN_BARE_TAIL;
     return !p->held_calls.failed;
 }
 
-void call_end(struct dialect_parser *p)
+void dialect_call_end(struct dialect_parser *p)
 {
     struct call *c = &p->call;
     if (c->bare && !c->opened && !c->native) {
-        if (!hold(p)) call_fail(p);
+        if (!hold(p)) dialect_call_fail(p);
         return;
     }
-    call_open(p);
+    dialect_call_open(p);
     call_close(p);
     p->n_calls++;
     p->state = AFTER_CALL;
-    call_reset(c);
+    dialect_call_reset(c);
 }
 
-void call_fail(struct dialect_parser *p)
+void dialect_call_fail(struct dialect_parser *p)
 {
     struct call *c = &p->call;
     p->state = c->origin;
     p->bare_done = true;
     if (c->opened) {
-        call_tags_close(p, false);
+        bool args = c->state == CALL_ARGS || (c->state == CALL_OBJECT && c->has_args && !c->args_text && !c->args_done);
+        if (args && c->value.depth) dialect_value_close(&c->value);
+        dialect_call_tags_close(p, false);
         call_close(p);
         p->state = IN_TEXT;
     } else {
         if (p->pos - c->keep > LATE_FAILURE && ++p->n_late_failures > MAX_LATE_FAILURES) p->calls_off = true;
         enum chat_block_kind kind = c->origin == IN_THINKING ? CHAT_THINKING : CHAT_TEXT;
         p->pos = c->keep;
-        parser_emit(p, kind, str_slice(buf_str(&p->in), p->pos, p->pos + c->retry));
+        dialect_parser_emit(p, kind, str_slice(buf_str(&p->in), p->pos, p->pos + c->retry));
         p->pos += c->retry;
         p->started = true;
         buf_clear(&p->held_calls);
     }
-    call_reset(c);
+    dialect_call_reset(c);
 }
 
-void call_release(struct dialect_parser *p)
+void dialect_call_release(struct dialect_parser *p)
 {
     struct call *c = &p->call;
     struct str lines = buf_str(&p->held_calls);
@@ -136,12 +138,12 @@ void call_release(struct dialect_parser *p)
         json_t *line = json_loadb(lines.ptr + at, to - at, JSON_ALLOW_NUL, &error);
         const json_t *name = json_array_get(line, 0), *id = json_array_get(line, 2);
         char *args = json_dumps(json_array_get(line, 1), JSON_COMPACT);
-        call_reset(c);
+        dialect_call_reset(c);
         c->origin = IN_TEXT;
         buf_append(&c->name, (struct str){json_string_value(name), json_string_length(name)});
         buf_append(&c->id, (struct str){json_string_value(id), json_string_length(id)});
         if (args) buf_append(&c->args, str_from(args));
-        call_end(p);
+        dialect_call_end(p);
         free(args);
         json_decref(line);
         at = to + 1;
@@ -149,37 +151,37 @@ void call_release(struct dialect_parser *p)
     buf_clear(&p->held_calls);
 }
 
-void call_finish(struct dialect_parser *p, bool cut)
+void dialect_call_finish(struct dialect_parser *p, bool cut)
 {
     struct call *c = &p->call;
     if (p->state == IN_BARE_TAIL) {
-        if (c->retry) call_fail(p); /* an object in the midst of text, and no mark behind it */
-        else call_release(p);
+        if (c->retry) dialect_call_fail(p); /* an object in the midst of text, and no mark behind it */
+        else dialect_call_release(p);
         return;
     }
     bool args = c->state == CALL_ARGS || (c->state == CALL_OBJECT && c->has_args && !c->args_text);
     if (!cut && c->state == CALL_OBJECT && c->name.len && c->args_done) { /* only the outer bracket is missing */
-        call_end(p);
+        dialect_call_end(p);
     } else if (c->opened) {
         bool tags = c->state >= CALL_TAGS && c->state <= CALL_PAR_VALUE;
         bool whole = tags || c->state == CALL_PY_AFTER || c->state == CALL_PY_KEY || c->args_done;
-        if (args && !c->args_done) whole = value_close(&c->value);
-        if (!args) call_tags_close(p, true);
+        if (args && !c->args_done && c->value.depth) whole = dialect_value_close(&c->value);
+        if (!args) dialect_call_tags_close(p, true);
         if (whole && !cut) {
-            call_end(p);
+            dialect_call_end(p);
         } else {
             call_close(p);
             p->state = IN_TEXT;
             p->pos = p->in.len;
-            call_reset(c);
+            dialect_call_reset(c);
         }
     } else if (!cut && c->state == CALL_TAGS && c->name.len) {
-        call_end(p);
+        dialect_call_end(p);
     } else if (cut && c->name.len && !c->bare) { /* what was meant is known: a call that is not whole */
-        call_open(p);
-        call_finish(p, true);
+        dialect_call_open(p);
+        dialect_call_finish(p, true);
     } else {
-        call_fail(p);
+        dialect_call_fail(p);
     }
 }
 
@@ -190,7 +192,7 @@ static const struct chat_tool *tool_find(const struct dialect_parser *p, struct 
     return NULL;
 }
 
-bool call_name_set(struct dialect_parser *p, struct str name)
+bool dialect_call_name_set(struct dialect_parser *p, struct str name)
 {
     static const char *const prefixes[] = {"functions.", "function.", "tools.", "call:"};
     struct call *c = &p->call;
@@ -215,34 +217,35 @@ bool call_name_set(struct dialect_parser *p, struct str name)
     return buf_append(&c->name, name);
 }
 
-void call_args_begin(struct dialect_parser *p)
+void dialect_call_args_begin(struct dialect_parser *p)
 {
     p->call.state = CALL_ARGS;
-    value_reset(&p->call.value, &p->call.args);
+    dialect_value_reset(&p->call.value, &p->call.args);
 }
 
 static bool args_step(struct dialect_parser *p)
 {
     struct call *c = &p->call;
-    struct str s = parser_rest(p);
+    struct str s = dialect_parser_rest(p);
     if (!s.len) return false;
     for (size_t i = 0; i < s.len; i++) {
         bool object = c->value.state != VALUE_START || c->value.depth || s.ptr[i] == '{' || is_space(s.ptr[i]);
-        enum value_result r = object ? value_feed(&c->value, s.ptr[i]) : VALUE_ERROR;
+        enum value_result r = object ? dialect_value_feed(&c->value, s.ptr[i]) : VALUE_ERROR;
         if (r == VALUE_ERROR || c->args.failed) {
             p->pos += i;
-            if (c->opened) value_close(&c->value);
-            call_fail(p);
+            if (c->opened) dialect_value_close(&c->value);
+            dialect_call_fail(p);
             return true;
         }
-        if (c->args.len > 1) call_open(p); /* at a byte of the text, not at the end of a piece: cuts change nothing */
+        if (c->args.len > 1)
+            dialect_call_open(p); /* at a byte of the text, not at the end of a piece: cuts change nothing */
         if (r == VALUE_MORE) continue;
         p->pos += i + (r == VALUE_DONE);
-        call_end(p);
+        dialect_call_end(p);
         return true;
     }
     p->pos += s.len;
-    call_flush(p);
+    dialect_call_flush(p);
     return false;
 }
 
@@ -255,7 +258,7 @@ static int skip_fence(struct dialect_parser *p, struct str s, bool final)
     ptrdiff_t line = str_find(s, STR("\n"), 0);
     if (line < 0 && s.len < 20 && !final) return -1;
     if (line < 0 || line >= 20 || !str_starts(s, STR("```"))) {
-        call_fail(p);
+        dialect_call_fail(p);
         return 1;
     }
     p->pos += (size_t)line + 1;
@@ -266,7 +269,7 @@ static bool bracket(struct dialect_parser *p, struct str s)
 {
     struct call *c = &p->call;
     if (s.ptr[0] == '{') {
-        call_object_begin(p);
+        dialect_call_object_begin(p);
         return true;
     }
     if (c->in_list && s.ptr[0] != ']' && p->d->syntax == CALL_PYTHON) {
@@ -285,14 +288,14 @@ static bool begin_step(struct dialect_parser *p, bool final)
     const struct marker *m;
     size_t at;
     while (p->pos < p->in.len && is_space(p->in.ptr[p->pos])) p->pos++;
-    struct str s = parser_rest(p);
+    struct str s = dialect_parser_rest(p);
     if (!s.len) return false;
-    if (!c->bare && markers_scan(&p->text_marks, &at, &m, s, final) && !at && m->kind != MARK_BARE) {
+    if (!c->bare && dialect_markers_scan(&p->text_marks, &at, &m, s, final) && !at && m->kind != MARK_BARE) {
         if (m->kind == MARK_FUNCTION) {
             c->state = CALL_FUNCTION;
             c->need_known = false;
         } else if (m->kind != MARK_CALL && m->kind != MARK_SECTION) {
-            call_fail(p);
+            dialect_call_fail(p);
             return true;
         }
         p->pos += m->text.len;
@@ -302,7 +305,7 @@ static bool begin_step(struct dialect_parser *p, bool final)
     int fence = skip_fence(p, s, final);
     if (fence) return fence > 0;
     if (bracket(p, s)) return true;
-    if (c->bare || c->in_list || p->d->syntax == CALL_JSON) call_fail(p);
+    if (c->bare || c->in_list || p->d->syntax == CALL_JSON) dialect_call_fail(p);
     else c->state = p->d->syntax == CALL_PYTHON ? CALL_PY_NAME : CALL_HEAD;
     return true;
 }
@@ -357,7 +360,7 @@ static bool named_head(struct dialect_parser *p, struct str head)
         struct str prefix = str_from(d->name_strip[i]);
         if (str_starts(name, prefix)) name = str_slice(name, prefix.len, name.len);
     }
-    if (!call_name_set(p, name)) return false;
+    if (!dialect_call_name_set(p, name)) return false;
     buf_clear(&p->call.id);
     return buf_append(&p->call.id, id);
 }
@@ -365,39 +368,39 @@ static bool named_head(struct dialect_parser *p, struct str head)
 static bool head_step(struct dialect_parser *p, bool final)
 {
     struct call *c = &p->call;
-    struct str s = parser_rest(p);
+    struct str s = dialect_parser_rest(p);
     bool keyed = p->d->syntax == CALL_KEYED;
     size_t end = 0;
     while (end < s.len && !(keyed ? s.ptr[end] == '\n' || s.ptr[end] == '<' : s.ptr[end] == '{')) end++;
     if (end == s.len && end < MAX_HEAD && !final) return false;
     bool ok = end < s.len && end < MAX_HEAD;
-    if (ok) ok = keyed ? call_name_set(p, str_slice(s, 0, end)) : named_head(p, str_slice(s, 0, end));
+    if (ok) ok = keyed ? dialect_call_name_set(p, str_slice(s, 0, end)) : named_head(p, str_slice(s, 0, end));
     if (!ok) {
-        call_fail(p);
+        dialect_call_fail(p);
         return true;
     }
     p->pos += end;
     if (keyed) c->state = CALL_TAGS;
-    else call_args_begin(p);
+    else dialect_call_args_begin(p);
     return true;
 }
 
-bool call_step(struct dialect_parser *p, bool final)
+bool dialect_call_step(struct dialect_parser *p, bool final)
 {
     switch (p->call.state) {
     case CALL_BEGIN: return begin_step(p, final);
     case CALL_HEAD: return head_step(p, final);
     case CALL_ARGS: return args_step(p);
-    case CALL_OBJECT: return call_object_step(p);
+    case CALL_OBJECT: return dialect_call_object_step(p);
     case CALL_PY_NAME:
     case CALL_PY_KEY:
     case CALL_PY_VALUE:
-    case CALL_PY_AFTER: return call_python_step(p, final);
+    case CALL_PY_AFTER: return dialect_call_python_step(p, final);
     case CALL_FUNCTION:
     case CALL_TAGS:
     case CALL_PAR_HEAD:
     case CALL_PAR_START:
-    case CALL_PAR_VALUE: return call_tags_step(p, final);
+    case CALL_PAR_VALUE: return dialect_call_tags_step(p, final);
     }
     return false;
 }

@@ -28,7 +28,7 @@ static bool string_text(struct buf *out, const struct buf *json)
     return ok;
 }
 
-void call_object_begin(struct dialect_parser *p)
+void dialect_call_object_begin(struct dialect_parser *p)
 {
     struct call *c = &p->call;
     c->state = CALL_OBJECT;
@@ -56,7 +56,7 @@ static bool key_is_name(struct dialect_parser *p, struct str key)
 {
     struct call *c = &p->call;
     if (!p->d->json_key_is_name || c->name.len || c->depth) return false;
-    return call_name_set(p, key);
+    return dialect_call_name_set(p, key);
 }
 
 static bool key_over(struct dialect_parser *p)
@@ -96,7 +96,7 @@ static bool member_over(struct dialect_parser *p)
     c->object = OBJ_AFTER;
     switch (c->key) {
     case KEY_NAME:
-    case KEY_FUNCTION: return string_text(&c->par, &c->scratch) && call_name_set(p, buf_str(&c->par));
+    case KEY_FUNCTION: return string_text(&c->par, &c->scratch) && dialect_call_name_set(p, buf_str(&c->par));
     case KEY_ID: string_text(&c->id, &c->scratch); return true;
     case KEY_ARGS: c->args_done = true; return !c->args_text || args_from_text(c);
     case KEY_OTHER: return buf_append(&c->other, buf_str(&c->scratch));
@@ -113,7 +113,7 @@ static bool object_over(struct dialect_parser *p)
         buf_append(&c->args, buf_str(&c->other));
         buf_append_char(&c->args, '}');
     }
-    call_end(p);
+    dialect_call_end(p);
     return true;
 }
 
@@ -133,9 +133,9 @@ static bool value_begin(struct dialect_parser *p, char ch)
         c->has_args = true;
         c->args_text = ch != '{';
     }
-    value_reset(&c->value, args && ch == '{' ? &c->args : &c->scratch);
+    dialect_value_reset(&c->value, args && ch == '{' ? &c->args : &c->scratch);
     c->object = OBJ_VALUE_BYTES;
-    return value_feed(&c->value, ch) != VALUE_ERROR;
+    return dialect_value_feed(&c->value, ch) != VALUE_ERROR;
 }
 
 enum { BYTE_TAKEN, BYTE_AGAIN, BYTE_OVER, BYTE_BAD };
@@ -143,7 +143,7 @@ enum { BYTE_TAKEN, BYTE_AGAIN, BYTE_OVER, BYTE_BAD };
 static int value_byte(struct dialect_parser *p, char ch, bool key)
 {
     struct call *c = &p->call;
-    enum value_result r = value_feed(&c->value, ch);
+    enum value_result r = dialect_value_feed(&c->value, ch);
     if (r == VALUE_ERROR || c->value.out->failed) return BYTE_BAD;
     if (r == VALUE_MORE) return BYTE_TAKEN;
     if (!(key ? key_over(p) : member_over(p))) return BYTE_BAD;
@@ -173,7 +173,7 @@ static int object_byte(struct dialect_parser *p, char ch)
         if (ch == '}') return after_byte(p, ch);
         if (ch != '"' && ch != '\'') return BYTE_BAD;
         buf_clear(&c->scratch);
-        value_reset(&c->value, &c->scratch);
+        dialect_value_reset(&c->value, &c->scratch);
         c->object = OBJ_KEY_TEXT;
         return value_byte(p, ch, true);
     case OBJ_KEY_TEXT: return value_byte(p, ch, true);
@@ -193,13 +193,13 @@ static void open_if_sure(struct dialect_parser *p)
 {
     struct call *c = &p->call;
     if (!c->opened && c->name.len && c->has_args && !c->args_text && c->args.len > 1 && (!c->bare || c->native))
-        call_open(p);
+        dialect_call_open(p);
 }
 
-bool call_object_step(struct dialect_parser *p)
+bool dialect_call_object_step(struct dialect_parser *p)
 {
     struct call *c = &p->call;
-    struct str s = parser_rest(p);
+    struct str s = dialect_parser_rest(p);
     if (!s.len) return false;
     for (size_t i = 0; i < s.len; i++) {
         int r;
@@ -211,12 +211,12 @@ bool call_object_step(struct dialect_parser *p)
         }
         p->pos += i + (r == BYTE_OVER && s.ptr[i] == '}');
         if (r == BYTE_OVER && object_over(p)) return true;
-        if (c->opened && !c->args_done) value_close(&c->value);
-        call_fail(p);
+        if (c->opened && !c->args_done) dialect_value_close(&c->value);
+        dialect_call_fail(p);
         return true;
     }
     p->pos += s.len;
-    call_flush(p);
+    dialect_call_flush(p);
     return false;
 }
 
@@ -230,20 +230,20 @@ static bool python_name(struct dialect_parser *p, bool final)
         p->pos++;
         if (!c->retry) c->keep = p->pos;
     }
-    struct str s = parser_rest(p);
+    struct str s = dialect_parser_rest(p);
     size_t end = 0;
     if (!s.len) return false;
     while (end < s.len && s.ptr[end] != '(' && s.ptr[end] != ']' && s.ptr[end] != '<') end++;
     if (end == s.len && end < MAX_HEAD && !final) return false;
-    if (end < s.len && s.ptr[end] == '(' && call_name_set(p, str_slice(s, 0, end))) {
+    if (end < s.len && s.ptr[end] == '(' && dialect_call_name_set(p, str_slice(s, 0, end))) {
         p->pos += end + 1;
         c->state = CALL_PY_KEY;
         buf_append_char(&c->args, '{');
     } else if (!c->retry && end < s.len && !str_trim(str_slice(s, 0, end)).len) {
         p->state = AFTER_CALL; /* the list is over */
-        call_reset(c);
+        dialect_call_reset(c);
     } else {
-        call_fail(p);
+        dialect_call_fail(p);
     }
     return true;
 }
@@ -253,9 +253,9 @@ static void python_end(struct dialect_parser *p)
     struct call *c = &p->call;
     bool list = c->in_list;
     buf_append_char(&c->args, '}');
-    call_end(p);
+    dialect_call_end(p);
     if (p->state != AFTER_CALL) return;
-    call_begin(p, 0, CALL_PY_NAME); /* another may follow in the same markers */
+    dialect_call_begin(p, 0, CALL_PY_NAME); /* another may follow in the same markers */
     c->in_list = list;
 }
 
@@ -263,7 +263,7 @@ static bool python_key(struct dialect_parser *p, bool final)
 {
     struct call *c = &p->call;
     while (p->pos < p->in.len && (is_space(p->in.ptr[p->pos]) || p->in.ptr[p->pos] == ',')) p->pos++;
-    struct str s = parser_rest(p);
+    struct str s = dialect_parser_rest(p);
     size_t end = 0;
     if (!s.len) return false;
     if (s.ptr[0] == ')') {
@@ -275,13 +275,13 @@ static bool python_key(struct dialect_parser *p, bool final)
     if (end == s.len && end < MAX_HEAD && !final) return false;
     struct str key = str_trim(str_slice(s, 0, end));
     if (end == s.len || s.ptr[end] != '=' || !key.len) {
-        call_fail(p);
+        dialect_call_fail(p);
         return true;
     }
     if (c->n_args++) buf_append_char(&c->args, ',');
-    typed_string(&c->args, key);
+    dialect_typed_string(&c->args, key);
     buf_append_char(&c->args, ':');
-    value_reset(&c->value, &c->args);
+    dialect_value_reset(&c->value, &c->args);
     p->pos += end + 1;
     c->state = CALL_PY_VALUE;
     c->par_begun = true;
@@ -291,15 +291,15 @@ static bool python_key(struct dialect_parser *p, bool final)
 static bool python_value(struct dialect_parser *p)
 {
     struct call *c = &p->call;
-    struct str s = parser_rest(p);
+    struct str s = dialect_parser_rest(p);
     if (!s.len) return false;
     for (size_t i = 0; i < s.len; i++) {
-        enum value_result r = value_feed(&c->value, s.ptr[i]);
-        if (r != VALUE_ERROR && c->value.state != VALUE_START) call_open(p);
+        enum value_result r = dialect_value_feed(&c->value, s.ptr[i]);
+        if (r != VALUE_ERROR && c->value.state != VALUE_START) dialect_call_open(p);
         if (r == VALUE_MORE) continue;
         p->pos += i + (r == VALUE_DONE);
         if (r == VALUE_ERROR || c->args.failed) {
-            call_fail(p);
+            dialect_call_fail(p);
         } else {
             c->par_begun = false;
             c->state = CALL_PY_AFTER;
@@ -307,7 +307,7 @@ static bool python_value(struct dialect_parser *p)
         return true;
     }
     p->pos += s.len;
-    call_flush(p);
+    dialect_call_flush(p);
     return false;
 }
 
@@ -315,14 +315,14 @@ static bool python_after(struct dialect_parser *p)
 {
     struct call *c = &p->call;
     while (p->pos < p->in.len && is_space(p->in.ptr[p->pos])) p->pos++;
-    struct str s = parser_rest(p);
+    struct str s = dialect_parser_rest(p);
     if (!s.len) return false;
     if (s.ptr[0] == ',' || s.ptr[0] == ')') c->state = CALL_PY_KEY;
-    else call_fail(p);
+    else dialect_call_fail(p);
     return true;
 }
 
-bool call_python_step(struct dialect_parser *p, bool final)
+bool dialect_call_python_step(struct dialect_parser *p, bool final)
 {
     switch (p->call.state) {
     case CALL_PY_NAME: return python_name(p, final);

@@ -37,18 +37,18 @@ static struct str tag_name(struct str head)
 static bool function_step(struct dialect_parser *p, bool final)
 {
     struct call *c = &p->call;
-    struct str s = parser_rest(p);
+    struct str s = dialect_parser_rest(p);
     size_t end = 0;
     while (end < s.len && s.ptr[end] != '>' && s.ptr[end] != '<' && s.ptr[end] != '\n') end++;
     if (end == s.len && end < MAX_HEAD && !final) return false;
     bool ok = end < s.len && end < MAX_HEAD && s.ptr[end] != '<';
-    if (!ok || !call_name_set(p, tag_name(str_slice(s, 0, end)))) {
-        call_fail(p);
+    if (!ok || !dialect_call_name_set(p, tag_name(str_slice(s, 0, end)))) {
+        dialect_call_fail(p);
         return true;
     }
     p->pos += end + 1;
     c->state = CALL_TAGS;
-    if (end && s.ptr[end - 1] == '/') call_end(p);
+    if (end && s.ptr[end - 1] == '/') dialect_call_end(p);
     return true;
 }
 
@@ -56,7 +56,7 @@ static void tags_over(struct dialect_parser *p)
 {
     struct call *c = &p->call;
     if (c->n_args) buf_append_char(&c->args, '}');
-    call_end(p);
+    dialect_call_end(p);
 }
 
 static bool tags_step(struct dialect_parser *p, bool final)
@@ -66,7 +66,7 @@ static bool tags_step(struct dialect_parser *p, bool final)
     const char *const *ends[] = {d->fn_close, d->call_end, d->section_end, d->fn_open, d->call_start};
     size_t len;
     while (p->pos < p->in.len && is_space(p->in.ptr[p->pos])) p->pos++;
-    struct str s = parser_rest(p);
+    struct str s = dialect_parser_rest(p);
     if (!s.len) return false;
     int open = words_match(d->par_open, &len, s, final);
     if (open > 0) {
@@ -90,15 +90,15 @@ static bool tags_step(struct dialect_parser *p, bool final)
         return true;
     }
     if (maybe) return false;
-    if (s.ptr[0] == '{' && !c->n_args) call_args_begin(p);
+    if (s.ptr[0] == '{' && !c->n_args) dialect_call_args_begin(p);
     else if (c->n_args) tags_over(p);
-    else call_fail(p);
+    else dialect_call_fail(p);
     return true;
 }
 
 static void read_attributes(struct call *c, struct str head, struct str name)
 {
-    unsigned types = typed_of(c->tool, name);
+    unsigned types = dialect_typed_of(c->tool, name);
     c->par_string = !types || types == TYPE_STRING;
     if (str_find(head, STR("string=\"true\""), 0) >= 0) c->par_string = true;
     if (str_find(head, STR("string=\"false\""), 0) >= 0) c->par_string = false;
@@ -108,18 +108,18 @@ static void read_attributes(struct call *c, struct str head, struct str name)
 static bool par_head_step(struct dialect_parser *p, bool final)
 {
     struct call *c = &p->call;
-    struct str s = parser_rest(p), end_mark = str_from(p->d->par_head_end);
+    struct str s = dialect_parser_rest(p), end_mark = str_from(p->d->par_head_end);
     ptrdiff_t end = str_find(str_slice(s, 0, MAX_HEAD), end_mark, 0);
     if (end < 0 && s.len < MAX_HEAD && !final) return false;
     if (end < 0) {
-        call_fail(p);
+        dialect_call_fail(p);
         return true;
     }
     struct str head = str_slice(s, 0, (size_t)end);
     struct str name = end_mark.len > 1 ? str_trim(head) : tag_name(head);
     read_attributes(c, head, name);
     buf_append_char(&c->args, c->n_args++ ? ',' : '{');
-    typed_string(&c->args, name);
+    dialect_typed_string(&c->args, name);
     buf_append_char(&c->args, ':');
     buf_clear(&c->scratch);
     buf_append(&c->scratch, name);
@@ -128,15 +128,15 @@ static bool par_head_step(struct dialect_parser *p, bool final)
     c->par_begun = true;
     p->pos += (size_t)end + end_mark.len;
     c->state = CALL_PAR_START;
-    call_open(p);
-    call_flush(p);
+    dialect_call_open(p);
+    dialect_call_flush(p);
     return true;
 }
 
 static bool par_start_step(struct dialect_parser *p, bool final)
 {
     struct call *c = &p->call;
-    struct str s = parser_rest(p);
+    struct str s = dialect_parser_rest(p);
     size_t at = 0;
     if (p->d->val_open) {
         const char *const words[] = {p->d->val_open, NULL};
@@ -145,7 +145,7 @@ static bool par_start_step(struct dialect_parser *p, bool final)
         int match = words_match(words, &len, str_slice(s, at, s.len), final);
         if (match < 0 || (at == s.len && !final)) return false;
         if (match > 0) p->pos += at + len;
-        s = parser_rest(p);
+        s = dialect_parser_rest(p);
     }
     if (!s.len || (s.ptr[0] == '\r' && s.len < 2)) {
         if (final) c->state = CALL_PAR_VALUE;
@@ -164,7 +164,7 @@ static void par_text(struct call *c, struct str s)
         buf_append(&c->par, s);
         return;
     }
-    for (size_t i = 0; i < s.len; i++) value_escape(&c->args, s.ptr[i]);
+    for (size_t i = 0; i < s.len; i++) dialect_value_escape(&c->args, s.ptr[i]);
 }
 
 static void par_over(struct call *c)
@@ -175,9 +175,9 @@ static void par_over(struct call *c)
         buf_append_char(&c->args, '"');
         return;
     }
-    unsigned types = typed_of(c->tool, buf_str(&c->scratch));
+    unsigned types = dialect_typed_of(c->tool, buf_str(&c->scratch));
     if (!types || types == TYPE_STRING) types = ~0u & ~(unsigned)TYPE_STRING; /* the text itself says: not a string */
-    typed_write(&c->args, buf_str(&c->par), types);
+    dialect_typed_write(&c->args, buf_str(&c->par), types);
 }
 
 /* The value ends with the answer: what is left of end tags behind it is none of it. */
@@ -198,8 +198,8 @@ static bool par_value_step(struct dialect_parser *p, bool final)
     struct call *c = &p->call;
     const struct marker *m;
     size_t at;
-    struct str s = parser_rest(p);
-    bool found = markers_scan(&p->value_ends, &at, &m, s, final);
+    struct str s = dialect_parser_rest(p);
+    bool found = dialect_markers_scan(&p->value_ends, &at, &m, s, final);
     size_t text = at;
     if (c->newline_cut && text && s.ptr[text - 1] == '\n') text--; /* belongs to the end tag, if that follows */
     if (c->newline_cut && found && text < at && text && s.ptr[text - 1] == '\r') text--;
@@ -207,7 +207,7 @@ static bool par_value_step(struct dialect_parser *p, bool final)
     par_text(c, str_slice(s, 0, text));
     if (!found) {
         p->pos += text;
-        call_flush(p);
+        dialect_call_flush(p);
         return false;
     }
     p->pos += at + (m->kind == MARK_CALL_END ? m->text.len : 0);
@@ -217,18 +217,18 @@ static bool par_value_step(struct dialect_parser *p, bool final)
 }
 
 /* The answer ends, or the call broke off, inside tags or a Python call: what was sent becomes a whole object. */
-void call_tags_close(struct dialect_parser *p, bool final)
+void dialect_call_tags_close(struct dialect_parser *p, bool final)
 {
     struct call *c = &p->call;
     bool tags = c->state >= CALL_FUNCTION && c->state <= CALL_PAR_VALUE;
     bool python = c->state >= CALL_PY_NAME;
     (void) final;
-    if (python && c->par_begun) value_close(&c->value);
+    if (python && c->par_begun) dialect_value_close(&c->value);
     if (tags) par_over(c);
     if ((tags && c->n_args) || (python && c->state != CALL_PY_NAME)) buf_append_char(&c->args, '}');
 }
 
-bool call_tags_step(struct dialect_parser *p, bool final)
+bool dialect_call_tags_step(struct dialect_parser *p, bool final)
 {
     switch (p->call.state) {
     case CALL_FUNCTION: return function_step(p, final);

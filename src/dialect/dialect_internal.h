@@ -73,8 +73,8 @@ struct markers {
     bool first[256];
 };
 /* The first marker in s. False: none; *at is then what is surely plain text (a marker may begin behind it). */
-bool markers_scan(const struct markers *m, size_t *at, const struct marker **found, struct str s, bool final);
-void markers_add(struct markers *m, const char *const *words, enum marker_kind kind);
+bool dialect_markers_scan(const struct markers *m, size_t *at, const struct marker **found, struct str s, bool final);
+void dialect_markers_add(struct markers *m, const char *const *words, enum marker_kind kind);
 
 enum parser_state { IN_TEXT, IN_THINKING, IN_CALL, AFTER_CALL, IN_HEADER, IN_BARE_TAIL };
 enum call_state {
@@ -134,37 +134,37 @@ struct dialect_parser {
 };
 
 /* Output */
-void parser_emit(struct dialect_parser *p, enum chat_block_kind kind, struct str s);
-void parser_close_block(struct dialect_parser *p);
-void parser_event(struct dialect_parser *p, enum chat_event_kind kind, struct str text);
-struct str parser_rest(const struct dialect_parser *p);
+void dialect_parser_emit(struct dialect_parser *p, enum chat_block_kind kind, struct str s);
+void dialect_parser_close_block(struct dialect_parser *p);
+void dialect_parser_event(struct dialect_parser *p, enum chat_event_kind kind, struct str text);
+struct str dialect_parser_rest(const struct dialect_parser *p);
 
 /* Calls. A step returns false when it needs more text. */
-void call_begin(struct dialect_parser *p, size_t marker_len, enum call_state state);
-bool call_step(struct dialect_parser *p, bool final);
-void call_open(struct dialect_parser *p);
-void call_flush(struct dialect_parser *p);
-void call_end(struct dialect_parser *p);
-void call_fail(struct dialect_parser *p);
-void call_release(struct dialect_parser *p); /* the calls that were held are calls */
-void call_finish(struct dialect_parser *p, bool cut);
-void call_reset(struct call *c);
-bool call_name_set(struct dialect_parser *p, struct str name); /* looks the tool up; false: not acceptable */
-bool call_object_step(struct dialect_parser *p);
-bool call_python_step(struct dialect_parser *p, bool final);
-bool call_tags_step(struct dialect_parser *p, bool final);
-void call_object_begin(struct dialect_parser *p);
-void call_args_begin(struct dialect_parser *p);
-void call_tags_close(struct dialect_parser *p, bool final);
+void dialect_call_begin(struct dialect_parser *p, size_t marker_len, enum call_state state);
+bool dialect_call_step(struct dialect_parser *p, bool final);
+void dialect_call_open(struct dialect_parser *p);
+void dialect_call_flush(struct dialect_parser *p);
+void dialect_call_end(struct dialect_parser *p);
+void dialect_call_fail(struct dialect_parser *p);
+void dialect_call_release(struct dialect_parser *p); /* the calls that were held are calls */
+void dialect_call_finish(struct dialect_parser *p, bool cut);
+void dialect_call_reset(struct call *c);
+bool dialect_call_name_set(struct dialect_parser *p, struct str name); /* looks the tool up; false: not acceptable */
+bool dialect_call_object_step(struct dialect_parser *p);
+bool dialect_call_python_step(struct dialect_parser *p, bool final);
+bool dialect_call_tags_step(struct dialect_parser *p, bool final);
+void dialect_call_object_begin(struct dialect_parser *p);
+void dialect_call_args_begin(struct dialect_parser *p);
+void dialect_call_tags_close(struct dialect_parser *p, bool final);
 
 /* Headers of messages inside an answer (harmony and its kin). */
-bool header_step(struct dialect_parser *p, bool final);
+bool dialect_header_step(struct dialect_parser *p, bool final);
 
 /* typed: tagged values and schemas. */
 enum { TYPE_STRING = 1, TYPE_NUMBER = 2, TYPE_BOOLEAN = 4, TYPE_NULL = 8, TYPE_ARRAY = 16, TYPE_OBJECT = 32 };
-unsigned typed_of(const struct chat_tool *tool, struct str parameter); /* bits; 0 = unknown */
-bool typed_write(struct buf *out, struct str raw, unsigned types);
-bool typed_fits(const struct chat_tool *tool, const json_t *arguments);
-void typed_string(struct buf *out, struct str raw);
+unsigned dialect_typed_of(const struct chat_tool *tool, struct str parameter); /* bits; 0 = unknown */
+bool dialect_typed_write(struct buf *out, struct str raw, unsigned types);
+bool dialect_typed_fits(const struct chat_tool *tool, const json_t *arguments);
+void dialect_typed_string(struct buf *out, struct str raw);
 
 #endif

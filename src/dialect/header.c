@@ -18,7 +18,7 @@ static struct str word_behind(struct str s, struct str mark)
 static void body_begin(struct dialect_parser *p, enum parser_state state)
 {
     enum chat_block_kind kind = state == IN_THINKING ? CHAT_THINKING : CHAT_TEXT;
-    if (p->is_open && p->open_kind == kind) parser_emit(p, kind, STR("\n\n"));
+    if (p->is_open && p->open_kind == kind) dialect_parser_emit(p, kind, STR("\n\n"));
     p->state = state;
     p->started = true;
 }
@@ -28,13 +28,13 @@ static bool call_body(struct dialect_parser *p, struct str name, size_t header_l
 {
     struct call *c = &p->call;
     if (!p->o.n_tools) return false;
-    call_begin(p, header_len, CALL_HEAD);
+    dialect_call_begin(p, header_len, CALL_HEAD);
     c->need_known = !str_starts(name, STR("functions."));
-    if (call_name_set(p, name)) {
+    if (dialect_call_name_set(p, name)) {
         c->origin = IN_TEXT;
         c->keep = p->pos; /* a header is no text, even if what follows is no call */
         c->retry = 0;
-        call_args_begin(p);
+        dialect_call_args_begin(p);
         return true;
     }
     p->pos -= header_len;
@@ -44,7 +44,7 @@ static bool call_body(struct dialect_parser *p, struct str name, size_t header_l
 
 static bool name_line_step(struct dialect_parser *p, bool final)
 {
-    struct str s = parser_rest(p);
+    struct str s = dialect_parser_rest(p);
     if (str_starts(s, STR(">>>"))) {
         p->pos += 3;
         return true;
@@ -71,10 +71,10 @@ static bool is_plain(struct str s, bool final)
     return true;
 }
 
-bool header_step(struct dialect_parser *p, bool final)
+bool dialect_header_step(struct dialect_parser *p, bool final)
 {
     if (p->d->header == HEADER_NAME_LINE) return name_line_step(p, final);
-    struct str s = parser_rest(p), message = STR("<|message|>");
+    struct str s = dialect_parser_rest(p), message = STR("<|message|>");
     if (!s.len) return false;
     ptrdiff_t end = str_find(str_slice(s, 0, MAX_HEADER), message, 0);
     if (is_plain(s, final) || (end < 0 && s.len >= MAX_HEADER)) {

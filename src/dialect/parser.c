@@ -13,14 +13,14 @@ static bool is_space(char c)
     return c == ' ' || c == '\t' || c == '\n' || c == '\r';
 }
 
-struct str parser_rest(const struct dialect_parser *p)
+struct str dialect_parser_rest(const struct dialect_parser *p)
 {
     return str_slice(buf_str(&p->in), p->pos, p->in.len);
 }
 
 /* ---- output ---- */
 
-void parser_event(struct dialect_parser *p, enum chat_event_kind kind, struct str text)
+void dialect_parser_event(struct dialect_parser *p, enum chat_event_kind kind, struct str text)
 {
     struct chat_event ev = {.kind = kind, .block = p->open_kind, .text = text};
     if (p->open_kind == CHAT_TOOL_USE && kind != CHAT_EVENT_DELTA) {
@@ -30,9 +30,9 @@ void parser_event(struct dialect_parser *p, enum chat_event_kind kind, struct st
     p->sink(p->ctx, &ev);
 }
 
-void parser_close_block(struct dialect_parser *p)
+void dialect_parser_close_block(struct dialect_parser *p)
 {
-    if (p->is_open) parser_event(p, CHAT_EVENT_BLOCK_CLOSE, STR_NONE);
+    if (p->is_open) dialect_parser_event(p, CHAT_EVENT_BLOCK_CLOSE, STR_NONE);
     p->is_open = false;
     buf_clear(&p->white);
 }
@@ -49,10 +49,10 @@ static void trim_white(struct buf *white)
     }
 }
 
-void parser_emit(struct dialect_parser *p, enum chat_block_kind kind, struct str s)
+void dialect_parser_emit(struct dialect_parser *p, enum chat_block_kind kind, struct str s)
 {
     if (!s.len) return;
-    if (p->is_open && p->open_kind != kind) parser_close_block(p);
+    if (p->is_open && p->open_kind != kind) dialect_parser_close_block(p);
     if (kind == CHAT_THINKING) {
         p->think_bytes += s.len;
         if (!p->o.keep_thinking) return;
@@ -66,21 +66,21 @@ void parser_emit(struct dialect_parser *p, enum chat_block_kind kind, struct str
         p->is_open = true;
         p->open_kind = kind;
         if (kind == CHAT_TEXT) p->has_text = true;
-        parser_event(p, CHAT_EVENT_BLOCK_OPEN, STR_NONE);
+        dialect_parser_event(p, CHAT_EVENT_BLOCK_OPEN, STR_NONE);
     }
     while (to > from && is_space(s.ptr[to - 1])) to--;
     if (to > from || p->white.len + s.len > MAX_WHITE) {
         if (to == from) to = s.len;
-        if (p->white.len) parser_event(p, CHAT_EVENT_DELTA, buf_str(&p->white));
+        if (p->white.len) dialect_parser_event(p, CHAT_EVENT_DELTA, buf_str(&p->white));
         buf_clear(&p->white);
-        parser_event(p, CHAT_EVENT_DELTA, str_slice(s, from, to));
+        dialect_parser_event(p, CHAT_EVENT_DELTA, str_slice(s, from, to));
     }
     buf_append(&p->white, str_slice(s, to, s.len));
 }
 
 /* ---- markers ---- */
 
-void markers_add(struct markers *m, const char *const *words, enum marker_kind kind)
+void dialect_markers_add(struct markers *m, const char *const *words, enum marker_kind kind)
 {
     for (size_t i = 0; i < ROW_WORDS && words[i]; i++) {
         struct str text = str_from(words[i]);
@@ -108,7 +108,7 @@ static const struct marker *marker_at(const struct markers *m, struct str s, boo
     return best;
 }
 
-bool markers_scan(const struct markers *m, size_t *at, const struct marker **found, struct str s, bool final)
+bool dialect_markers_scan(const struct markers *m, size_t *at, const struct marker **found, struct str s, bool final)
 {
     for (size_t i = 0; i < s.len; i++) {
         bool open;
@@ -133,37 +133,37 @@ static void prepare_markers(struct dialect_parser *p)
     static const char *const bare[] = {"[{\"name\":", "{\"name\":", "{\"type\": \"function\",", NULL};
     const struct dialect *d = p->d;
     const char *const *header = d->header == HEADER_NAME_LINE ? line_words : header_words;
-    markers_add(&p->text_marks, d->think_start, MARK_THINK_START);
-    markers_add(&p->text_marks, d->think_end, MARK_THINK_END);
-    markers_add(&p->think_marks, d->think_end, MARK_THINK_END);
-    markers_add(&p->think_marks, d->think_start, MARK_THINK_START);
+    dialect_markers_add(&p->text_marks, d->think_start, MARK_THINK_START);
+    dialect_markers_add(&p->text_marks, d->think_end, MARK_THINK_END);
+    dialect_markers_add(&p->think_marks, d->think_end, MARK_THINK_END);
+    dialect_markers_add(&p->think_marks, d->think_start, MARK_THINK_START);
     if (d->header) {
-        markers_add(&p->text_marks, header, MARK_HEADER);
-        markers_add(&p->think_marks, header, MARK_HEADER);
+        dialect_markers_add(&p->text_marks, header, MARK_HEADER);
+        dialect_markers_add(&p->think_marks, header, MARK_HEADER);
     }
     if (p->o.n_tools) {
         for (int i = 0; i < (d->calls_in_thinking ? 2 : 1); i++) {
             struct markers *m = i ? &p->think_marks : &p->text_marks;
-            markers_add(m, d->section_start, MARK_SECTION);
-            markers_add(m, d->call_start, MARK_CALL);
-            markers_add(m, d->fn_open, MARK_FUNCTION);
+            dialect_markers_add(m, d->section_start, MARK_SECTION);
+            dialect_markers_add(m, d->call_start, MARK_CALL);
+            dialect_markers_add(m, d->fn_open, MARK_FUNCTION);
         }
     }
     if (p->o.n_tools && !d->header && d->syntax == CALL_JSON && d->call_start[0])
-        markers_add(&p->text_marks, bare, MARK_BARE);
-    markers_add(&p->text_marks, d->drop, MARK_DROP);
-    markers_add(&p->value_ends, d->par_close, MARK_CALL_END);
-    markers_add(&p->value_ends, d->par_stop, MARK_SECTION);
-    markers_add(&p->call_tails, d->call_end, MARK_CALL_END);
-    markers_add(&p->call_tails, d->section_end, MARK_CALL_END);
-    markers_add(&p->call_tails, d->fn_close, MARK_CALL_END);
-    markers_add(&p->call_tails, d->drop, MARK_DROP);
-    markers_add(&p->call_tails, d->section_start, MARK_SECTION);
-    markers_add(&p->call_tails, d->call_start, MARK_CALL);
-    markers_add(&p->call_tails, d->fn_open, MARK_FUNCTION);
-    markers_add(&p->call_tails, d->think_end, MARK_THINK_END);
-    if (d->header) markers_add(&p->call_tails, header, MARK_HEADER);
-    markers_add(&p->call_tails, fence, MARK_DROP);
+        dialect_markers_add(&p->text_marks, bare, MARK_BARE);
+    dialect_markers_add(&p->text_marks, d->drop, MARK_DROP);
+    dialect_markers_add(&p->value_ends, d->par_close, MARK_CALL_END);
+    dialect_markers_add(&p->value_ends, d->par_stop, MARK_SECTION);
+    dialect_markers_add(&p->call_tails, d->call_end, MARK_CALL_END);
+    dialect_markers_add(&p->call_tails, d->section_end, MARK_CALL_END);
+    dialect_markers_add(&p->call_tails, d->fn_close, MARK_CALL_END);
+    dialect_markers_add(&p->call_tails, d->drop, MARK_DROP);
+    dialect_markers_add(&p->call_tails, d->section_start, MARK_SECTION);
+    dialect_markers_add(&p->call_tails, d->call_start, MARK_CALL);
+    dialect_markers_add(&p->call_tails, d->fn_open, MARK_FUNCTION);
+    dialect_markers_add(&p->call_tails, d->think_end, MARK_THINK_END);
+    if (d->header) dialect_markers_add(&p->call_tails, header, MARK_HEADER);
+    dialect_markers_add(&p->call_tails, fence, MARK_DROP);
 }
 
 /* ---- states ---- */
@@ -183,32 +183,33 @@ static void on_marker(struct dialect_parser *p, const struct marker *m)
     bool thinking = kind == CHAT_THINKING, blank = !p->has_text && !p->n_seen;
     bool call = m->kind == MARK_SECTION || m->kind == MARK_CALL || m->kind == MARK_FUNCTION || m->kind == MARK_BARE;
     if (call && p->calls_off) {
-        parser_emit(p, kind, m->text);
+        dialect_parser_emit(p, kind, m->text);
         p->pos += m->text.len;
         return;
     }
     switch (m->kind) {
     case MARK_THINK_START:
         p->pos += m->text.len;
-        if (thinking ? p->started : !(blank || !p->is_open || p->d->think_anywhere)) parser_emit(p, kind, m->text);
+        if (thinking ? p->started : !(blank || !p->is_open || p->d->think_anywhere))
+            dialect_parser_emit(p, kind, m->text);
         else if (!thinking) think_begin(p);
         break;
     case MARK_THINK_END:
         p->pos += m->text.len;
         if (thinking) {
-            if (p->is_open) parser_close_block(p);
+            if (p->is_open) dialect_parser_close_block(p);
             buf_clear(&p->white);
             p->state = IN_TEXT;
         } else if ((!blank || p->thought) && !p->think_cut && !p->d->think_anywhere) {
-            parser_emit(p, kind, m->text);
+            dialect_parser_emit(p, kind, m->text);
         }
         p->think_cut = false;
         break;
     case MARK_SECTION:
-    case MARK_CALL: call_begin(p, m->text.len, CALL_BEGIN); break;
-    case MARK_FUNCTION: call_begin(p, m->text.len, CALL_FUNCTION); break;
+    case MARK_CALL: dialect_call_begin(p, m->text.len, CALL_BEGIN); break;
+    case MARK_FUNCTION: dialect_call_begin(p, m->text.len, CALL_FUNCTION); break;
     case MARK_BARE:
-        call_begin(p, 0, CALL_BEGIN);
+        dialect_call_begin(p, 0, CALL_BEGIN);
         p->call.retry = 1;
         p->call.need_known = true;
         p->call.bare = !p->d->bare_json;
@@ -222,13 +223,14 @@ static void on_marker(struct dialect_parser *p, const struct marker *m)
 /* May the answer be nothing but a call as JSON, in a fence or bare? 1 yes (*skip: to the object), 0 no, -1 unknown. */
 static int bare_start(const struct dialect_parser *p, size_t *skip, bool final)
 {
-    struct str s = parser_rest(p);
+    struct str s = dialect_parser_rest(p);
     const struct marker *m;
     size_t i = 0, at;
     if (!p->o.n_tools || p->calls_off || p->has_text || p->bare_done || p->n_seen) return 0;
     while (i < s.len && is_space(s.ptr[i])) i++;
     if (i == s.len) return final ? 0 : -1;
-    if (markers_scan(&p->text_marks, &at, &m, str_slice(s, i, s.len), final) && !at && m->kind != MARK_BARE) return 0;
+    if (dialect_markers_scan(&p->text_marks, &at, &m, str_slice(s, i, s.len), final) && !at && m->kind != MARK_BARE)
+        return 0;
     if (!at && !m && !final) return -1;
     *skip = i;
     if (s.ptr[i] == '{' || s.ptr[i] == '[') return 1;
@@ -248,22 +250,22 @@ static bool text_step(struct dialect_parser *p, bool final)
     enum chat_block_kind kind = p->state == IN_THINKING ? CHAT_THINKING : CHAT_TEXT;
     const struct marker *m;
     size_t at, skip = 0;
-    struct str s = parser_rest(p);
+    struct str s = dialect_parser_rest(p);
     if (!s.len) return false;
     if (kind == CHAT_TEXT) {
         int bare = bare_start(p, &skip, final);
         if (bare < 0 && s.len < MAX_HEAD) return false;
         if (bare > 0) {
-            call_begin(p, 0, CALL_BEGIN);
+            dialect_call_begin(p, 0, CALL_BEGIN);
             p->pos += skip;
             p->call.bare = p->call.need_known = true;
             p->call.native = p->d->bare_json;
             return true;
         }
     }
-    bool found = markers_scan(kind == CHAT_TEXT ? &p->text_marks : &p->think_marks, &at, &m, s, final);
+    bool found = dialect_markers_scan(kind == CHAT_TEXT ? &p->text_marks : &p->think_marks, &at, &m, s, final);
     for (size_t i = 0; i < at && !p->started; i++) p->started = !is_space(s.ptr[i]);
-    parser_emit(p, kind, str_slice(s, 0, at));
+    dialect_parser_emit(p, kind, str_slice(s, 0, at));
     p->pos += at;
     if (found) on_marker(p, m);
     return found;
@@ -272,7 +274,7 @@ static bool text_step(struct dialect_parser *p, bool final)
 /* Behind a call: its end markers, separators of a list, the next call; anything else is text again. */
 static bool after_step(struct dialect_parser *p, bool final)
 {
-    struct str s = parser_rest(p);
+    struct str s = dialect_parser_rest(p);
     const struct marker *m;
     size_t at;
     if (!s.len) return false;
@@ -281,7 +283,7 @@ static bool after_step(struct dialect_parser *p, bool final)
         p->pos++;
         return true;
     }
-    if (markers_scan(&p->call_tails, &at, &m, s, final) && !at) {
+    if (dialect_markers_scan(&p->call_tails, &at, &m, s, final) && !at) {
         if (m->kind == MARK_THINK_END) p->pos += m->text.len;
         else on_marker(p, m);
         return true;
@@ -289,7 +291,7 @@ static bool after_step(struct dialect_parser *p, bool final)
     if (!at && !m && !final) return false;
     p->state = IN_TEXT;
     if (c != '{') return true;
-    call_begin(p, 0, CALL_BEGIN);
+    dialect_call_begin(p, 0, CALL_BEGIN);
     p->call.need_known = true;
     return true;
 }
@@ -297,7 +299,7 @@ static bool after_step(struct dialect_parser *p, bool final)
 /* Behind a call that is held until the answer ends: only more of the kind may follow. */
 static bool bare_tail_step(struct dialect_parser *p, bool final)
 {
-    struct str s = parser_rest(p);
+    struct str s = dialect_parser_rest(p);
     const struct marker *m;
     size_t at;
     if (!s.len) return false;
@@ -309,7 +311,7 @@ static bool bare_tail_step(struct dialect_parser *p, bool final)
     if (c == '{') {
         size_t keep = p->call.keep, retry = p->call.retry;
         p->state = IN_CALL;
-        call_reset(&p->call);
+        dialect_call_reset(&p->call);
         p->call.keep = keep;
         p->call.retry = retry;
         p->call.bare = p->call.need_known = true;
@@ -317,14 +319,15 @@ static bool bare_tail_step(struct dialect_parser *p, bool final)
         p->call.state = CALL_BEGIN;
         return true;
     }
-    if (markers_scan(&p->call_tails, &at, &m, s, final) && !at && (m->kind == MARK_CALL_END || m->kind == MARK_DROP)) {
+    if (dialect_markers_scan(&p->call_tails, &at, &m, s, final) && !at &&
+        (m->kind == MARK_CALL_END || m->kind == MARK_DROP)) {
         p->pos += m->text.len;
-        if (m->kind == MARK_CALL_END) call_release(p); /* sure now, wherever it stands */
+        if (m->kind == MARK_CALL_END) dialect_call_release(p); /* sure now, wherever it stands */
         return true;
     }
     if (!at && !m && !final) return false;
     buf_clear(&p->held_calls);
-    call_fail(p);
+    dialect_call_fail(p);
     return true;
 }
 
@@ -333,9 +336,9 @@ static bool step(struct dialect_parser *p, bool final)
     switch (p->state) {
     case IN_TEXT:
     case IN_THINKING: return text_step(p, final);
-    case IN_CALL: return call_step(p, final);
+    case IN_CALL: return dialect_call_step(p, final);
     case AFTER_CALL: return after_step(p, final);
-    case IN_HEADER: return header_step(p, final);
+    case IN_HEADER: return dialect_header_step(p, final);
     case IN_BARE_TAIL: return bare_tail_step(p, final);
     }
     return false;
@@ -359,14 +362,16 @@ struct dialect_parser *dialect_parser_create(const struct dialect *d, const stru
     struct dialect_parser *p = mem_zalloc(sizeof *p);
     size_t budget = o->max_bytes ? o->max_bytes : DEFAULT_BUDGET;
     struct call *c = &p->call;
+    size_t part = budget; /* a byte read is at most six written: p->in is full before any of these */
+    if (!size_mul(&part, budget, 8) || !size_add(&part, part, (size_t)1 << 16)) part = budget;
     p->d = d;
     p->o = *o;
     buf_init(&p->in, budget);
     buf_init(&p->white, (size_t)1 << 16);
     buf_init(&p->held_calls, budget);
     struct buf *parts[] = {&c->name, &c->id, &c->args, &c->scratch, &c->par, &c->other};
-    for (size_t i = 0; i < sizeof parts / sizeof *parts; i++) buf_init(parts[i], budget);
-    value_init(&c->value, &c->args, str_from(d->quote));
+    for (size_t i = 0; i < sizeof parts / sizeof *parts; i++) buf_init(parts[i], part);
+    dialect_value_init(&c->value, &c->args, str_from(d->quote));
     prepare_markers(p);
     p->thought = o->in_thinking;
     p->state = o->in_thinking ? IN_THINKING : d->header ? IN_HEADER : IN_TEXT;
@@ -384,15 +389,15 @@ void dialect_parser_destroy(struct dialect_parser *p)
     struct buf *parts[] = {&p->in,   &p->white,   &p->held_calls, &c->name, &c->id,
                            &c->args, &c->scratch, &c->par,        &c->other};
     for (size_t i = 0; i < sizeof parts / sizeof *parts; i++) buf_deinit(parts[i]);
-    value_deinit(&c->value);
+    dialect_value_deinit(&c->value);
     mem_free(p);
 }
 
 /* More is held than the budget allows: what is open ends, what waits is given back, and the rest is text. */
 static void spill(struct dialect_parser *p)
 {
-    if (p->state == IN_CALL || p->state == IN_BARE_TAIL) call_fail(p);
-    parser_emit(p, CHAT_TEXT, parser_rest(p));
+    if (p->state == IN_CALL || p->state == IN_BARE_TAIL) dialect_call_fail(p);
+    dialect_parser_emit(p, CHAT_TEXT, dialect_parser_rest(p));
     buf_clear(&p->in);
     p->pos = 0;
     p->over_budget = true;
@@ -403,7 +408,7 @@ void dialect_parser_feed(struct dialect_parser *p, struct str text, chat_sink *s
     p->sink = sink;
     p->ctx = ctx;
     if (!p->over_budget && !buf_append(&p->in, text)) spill(p);
-    if (p->over_budget) parser_emit(p, CHAT_TEXT, text);
+    if (p->over_budget) dialect_parser_emit(p, CHAT_TEXT, text);
     else run(p, false);
 }
 
@@ -414,13 +419,13 @@ void dialect_parser_finish(struct dialect_parser *p, bool cut, chat_sink *sink, 
     for (;;) {
         run(p, true);
         if (p->state != IN_CALL && p->state != IN_BARE_TAIL) break;
-        call_finish(p, cut);
+        dialect_call_finish(p, cut);
     }
     enum chat_block_kind kind = p->state == IN_THINKING ? CHAT_THINKING : CHAT_TEXT;
-    parser_emit(p, kind, parser_rest(p));
+    dialect_parser_emit(p, kind, dialect_parser_rest(p));
     buf_clear(&p->in);
     p->pos = 0;
-    parser_close_block(p);
+    dialect_parser_close_block(p);
 }
 
 size_t dialect_parser_calls(const struct dialect_parser *p)

@@ -96,7 +96,7 @@ static bool json_call(const struct dialect *d, struct buf *out, struct str name,
     const struct dialect *row = json_row(d);
     if (!bare) buf_printf(out, "%s\n", row->call_start[0]);
     buf_append(out, STR("{\"name\": "));
-    typed_string(out, name);
+    dialect_typed_string(out, name);
     buf_append(out, bare ? STR(", \"parameters\": ") : STR(", \"arguments\": "));
     json_text(out, input);
     buf_append_char(out, '}');
@@ -117,7 +117,7 @@ static bool write_call(const struct dialect *d, struct buf *out, struct str name
     json_t *none = json_object();
     if (!json_is_object(input)) input = none;
     bool ok;
-    if (d->fn_open[0] && !d->par_open[0]) ok = function_call(d, out, name, input);
+    if (d->fn_open[0] && !d->par_open[0] && !d->bare_json) ok = function_call(d, out, name, input);
     else if (d->par_open[0] && d->fn_open[0] && d->syntax == CALL_JSON) ok = tagged_call(d, out, name, input);
     else if (d->syntax == CALL_KEYED) ok = keyed_call(d, out, name, input);
     else if (d->syntax == CALL_NAMED) ok = named_call(d, out, name, input);
@@ -133,9 +133,9 @@ bool dialect_tools_text(const struct dialect *d, struct buf *out, const struct c
     buf_append(out, STR("# Tools\n\nYou may call one or more of these functions:\n<tools>\n"));
     for (size_t i = 0; i < n; i++) {
         buf_append(out, STR("{\"type\": \"function\", \"function\": {\"name\": "));
-        typed_string(out, tools[i].name);
+        dialect_typed_string(out, tools[i].name);
         buf_append(out, STR(", \"description\": "));
-        typed_string(out, tools[i].description);
+        dialect_typed_string(out, tools[i].description);
         buf_append(out, STR(", \"parameters\": "));
         json_text(out, tools[i].schema);
         buf_append(out, STR("}}\n"));

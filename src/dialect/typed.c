@@ -81,7 +81,7 @@ static unsigned schema_types(const json_t *root, const json_t *schema)
     return bits;
 }
 
-unsigned typed_of(const struct chat_tool *tool, struct str parameter)
+unsigned dialect_typed_of(const struct chat_tool *tool, struct str parameter)
 {
     if (!tool) return 0;
     const json_t *properties = json_object_get(tool->schema, "properties");
@@ -89,10 +89,10 @@ unsigned typed_of(const struct chat_tool *tool, struct str parameter)
     return schema ? schema_types(tool->schema, schema) : 0;
 }
 
-void typed_string(struct buf *out, struct str raw)
+void dialect_typed_string(struct buf *out, struct str raw)
 {
     buf_append_char(out, '"');
-    for (size_t i = 0; i < raw.len; i++) value_escape(out, raw.ptr[i]);
+    for (size_t i = 0; i < raw.len; i++) dialect_value_escape(out, raw.ptr[i]);
     buf_append_char(out, '"');
 }
 
@@ -115,20 +115,20 @@ static bool parse_value(struct buf *out, struct str text)
     struct value v;
     enum value_result result = VALUE_MORE;
     size_t i = 0;
-    value_init(&v, out, STR_NONE);
-    for (; i < text.len && result == VALUE_MORE; i++) result = value_feed(&v, text.ptr[i]);
+    dialect_value_init(&v, out, STR_NONE);
+    for (; i < text.len && result == VALUE_MORE; i++) result = dialect_value_feed(&v, text.ptr[i]);
     bool word = (v.state == VALUE_WORD || v.state == VALUE_CLOSING) && !v.depth && i == text.len;
-    bool ok = i == text.len && (result == VALUE_DONE || (result == VALUE_MORE && word && value_close(&v)));
-    value_deinit(&v);
+    bool ok = i == text.len && (result == VALUE_DONE || (result == VALUE_MORE && word && dialect_value_close(&v)));
+    dialect_value_deinit(&v);
     return ok && !out->failed;
 }
 
-bool typed_write(struct buf *out, struct str raw, unsigned types)
+bool dialect_typed_write(struct buf *out, struct str raw, unsigned types)
 {
     struct buf b;
     struct str text = str_trim(raw);
     if (!types || types == TYPE_STRING) {
-        typed_string(out, raw);
+        dialect_typed_string(out, raw);
         return !out->failed;
     }
     buf_init(&b, out->max_bytes);
@@ -139,12 +139,12 @@ bool typed_write(struct buf *out, struct str raw, unsigned types)
     if (ok && (types & TYPE_STRING) && !(types & bit)) ok = false;
     if (ok && bit == TYPE_STRING && (types & TYPE_STRING)) ok = false;
     if (ok) buf_append(out, buf_str(&b));
-    else typed_string(out, raw);
+    else dialect_typed_string(out, raw);
     buf_deinit(&b);
     return !out->failed;
 }
 
-bool typed_fits(const struct chat_tool *tool, const json_t *arguments)
+bool dialect_typed_fits(const struct chat_tool *tool, const json_t *arguments)
 {
     if (!json_is_object(arguments)) return false;
     const json_t *properties = json_object_get(tool->schema, "properties"), *item;

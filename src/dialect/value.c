@@ -6,7 +6,7 @@
 
 #define MAX_WORD 4096
 
-void value_init(struct value *v, struct buf *out, struct str quote)
+void dialect_value_init(struct value *v, struct buf *out, struct str quote)
 {
     memset(v, 0, sizeof *v);
     buf_init(&v->key, (size_t)1 << 20);
@@ -15,7 +15,7 @@ void value_init(struct value *v, struct buf *out, struct str quote)
     v->out = out;
 }
 
-void value_reset(struct value *v, struct buf *out)
+void dialect_value_reset(struct value *v, struct buf *out)
 {
     buf_clear(&v->key);
     buf_clear(&v->word);
@@ -26,7 +26,7 @@ void value_reset(struct value *v, struct buf *out)
     v->high = 0;
 }
 
-void value_deinit(struct value *v)
+void dialect_value_deinit(struct value *v)
 {
     buf_deinit(&v->key);
     buf_deinit(&v->word);
@@ -37,7 +37,7 @@ static bool is_space(char c)
     return c == ' ' || c == '\t' || c == '\n' || c == '\r';
 }
 
-void value_escape(struct buf *out, char c)
+void dialect_value_escape(struct buf *out, char c)
 {
     unsigned char u = (unsigned char)c;
     if (c == '"' || c == '\\') {
@@ -49,6 +49,8 @@ void value_escape(struct buf *out, char c)
         buf_append(out, STR("\\t"));
     } else if (c == '\r') {
         buf_append(out, STR("\\r"));
+    } else if (!u) {
+        buf_append(out, STR("\\ufffd")); /* no reader of JSON wants one, least of all in a key */
     } else if (u < 0x20) {
         buf_printf(out, "\\u%04x", u);
     } else {
@@ -190,7 +192,7 @@ static bool end_word(struct value *v)
     } else if (!write_number(&text, w)) {
         ok = v->quote.len > 0 && w.len > 0;
         buf_append_char(&text, '"');
-        for (size_t i = 0; i < w.len; i++) value_escape(&text, w.ptr[i]);
+        for (size_t i = 0; i < w.len; i++) dialect_value_escape(&text, w.ptr[i]);
         buf_append_char(&text, '"');
     }
     if (ok) {
@@ -234,7 +236,7 @@ static enum value_result word_byte(struct value *v, char c)
         return VALUE_ERROR;
     }
     if (value_over(v, VALUE_DONE_BEFORE) == VALUE_DONE_BEFORE) return VALUE_DONE_BEFORE;
-    return value_feed(v, c);
+    return dialect_value_feed(v, c);
 }
 
 static void write_unit(struct buf *out, unsigned unit)
@@ -254,7 +256,7 @@ static void end_hex(struct value *v)
     } else {
         if (v->high) buf_append(out, STR("\\ufffd"));
         v->high = v->hex >= 0xd800 && v->hex < 0xdc00 ? v->hex : 0;
-        if (low) buf_append(out, STR("\\ufffd"));
+        if (low || (!v->hex && v->in_key)) buf_append(out, STR("\\ufffd"));
         else if (!v->high) write_unit(out, v->hex);
     }
     v->state = VALUE_STRING;
@@ -277,7 +279,7 @@ static void escape_byte(struct value *v, char c)
         buf_append_char(out, c);
     } else {
         if (c != '\'') buf_append(out, STR("\\\\")); /* not an escape: a regex, a path */
-        value_escape(out, c);
+        dialect_value_escape(out, c);
     }
 }
 
@@ -300,10 +302,10 @@ static enum value_result raw_byte(struct value *v, char c)
         if (++v->n_matched == v->quote.len) return end_string(v);
         return VALUE_MORE;
     }
-    for (size_t i = 0; i < v->n_matched; i++) value_escape(text_of(v), v->quote.ptr[i]);
+    for (size_t i = 0; i < v->n_matched; i++) dialect_value_escape(text_of(v), v->quote.ptr[i]);
     v->n_matched = 0;
     if (c == v->quote.ptr[0]) v->n_matched = 1;
-    else value_escape(text_of(v), c);
+    else dialect_value_escape(text_of(v), c);
     return VALUE_MORE;
 }
 
@@ -317,13 +319,13 @@ static enum value_result closing_byte(struct value *v, char c)
     }
     bool ends = v->in_key ? c == ':' : c == ',' || (object ? c == '}' : c == ']') || (top && c && strchr(")}:;", c));
     if (!ends) {
-        value_escape(text_of(v), v->delim);
-        for (size_t i = 0; i < v->word.len; i++) value_escape(text_of(v), v->word.ptr[i]);
+        dialect_value_escape(text_of(v), v->delim);
+        for (size_t i = 0; i < v->word.len; i++) dialect_value_escape(text_of(v), v->word.ptr[i]);
         v->state = VALUE_STRING;
-        return value_feed(v, c);
+        return dialect_value_feed(v, c);
     }
     enum value_result r = end_string(v);
-    return r == VALUE_MORE ? value_feed(v, c) : VALUE_DONE_BEFORE;
+    return r == VALUE_MORE ? dialect_value_feed(v, c) : VALUE_DONE_BEFORE;
 }
 
 static enum value_result string_byte(struct value *v, char c)
@@ -340,7 +342,7 @@ static enum value_result string_byte(struct value *v, char c)
     }
     if (v->high) buf_append(text_of(v), STR("\\ufffd"));
     v->high = 0;
-    value_escape(text_of(v), c);
+    dialect_value_escape(text_of(v), c);
     return VALUE_MORE;
 }
 
@@ -361,7 +363,7 @@ static enum value_result key_byte(struct value *v, char c)
     v->in_key = true;
     begin_string(v, c);
     if (quoted) return VALUE_MORE;
-    value_escape(&v->key, c);
+    dialect_value_escape(&v->key, c);
     v->state = VALUE_BARE_KEY;
     return VALUE_MORE;
 }
@@ -370,10 +372,10 @@ static enum value_result bare_key_byte(struct value *v, char c)
 {
     if (c == ':' || is_space(c)) {
         end_string(v);
-        return value_feed(v, c);
+        return dialect_value_feed(v, c);
     }
     if (c && strchr(",{}[]\"'()<>", c)) return VALUE_ERROR;
-    value_escape(&v->key, c);
+    dialect_value_escape(&v->key, c);
     return v->key.failed ? VALUE_ERROR : VALUE_MORE;
 }
 
@@ -393,7 +395,7 @@ static enum value_result quote_open_byte(struct value *v, char c)
     return VALUE_MORE;
 }
 
-enum value_result value_feed(struct value *v, char c)
+enum value_result dialect_value_feed(struct value *v, char c)
 {
     switch (v->state) {
     case VALUE_START: return start_value(v, c);
@@ -417,7 +419,7 @@ enum value_result value_feed(struct value *v, char c)
     return VALUE_DONE_BEFORE;
 }
 
-bool value_close(struct value *v)
+bool dialect_value_close(struct value *v)
 {
     bool whole = v->state == VALUE_AFTER || v->state == VALUE_END || v->state == VALUE_KEY;
     bool word = v->state == VALUE_WORD;

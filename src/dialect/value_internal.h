@@ -47,12 +47,12 @@ struct value {
     unsigned hex, n_hex, hex_left, high; /* \u escapes; high: a surrogate that waits for its second half */
 };
 
-void value_init(struct value *v, struct buf *out, struct str quote);
-void value_reset(struct value *v, struct buf *out);
-void value_deinit(struct value *v);
-enum value_result value_feed(struct value *v, char c);
+void dialect_value_init(struct value *v, struct buf *out, struct str quote);
+void dialect_value_reset(struct value *v, struct buf *out);
+void dialect_value_deinit(struct value *v);
+enum value_result dialect_value_feed(struct value *v, char c);
 /* Ends the value where it stands. True: it was whole but for closing brackets; false: something was cut off. */
-bool value_close(struct value *v);
-void value_escape(struct buf *out, char c); /* one byte of a string's text as JSON */
+bool dialect_value_close(struct value *v);
+void dialect_value_escape(struct buf *out, char c); /* one byte of a string's text as JSON */
 
 #endif

@@ -276,6 +276,7 @@ START_TEST(other_shapes)
           "c[now {}]", 1);
     check("apertus", "<|tools_prefix|>[{\"read\": {\"path\": \"a\"}}]<|tools_suffix|>", "c[read {\"path\":\"a\"}]", 1);
     check("functionary-v3.2", "all\nHi.\n>>>now\n{}", "t[Hi.]c[now {}]", 1);
+    check("llama3", "Ok. <function=read>{\"path\": \"a\"}</function>", "t[Ok.]c[read {\"path\":\"a\"}]", 1);
     check("functionary-v3.1", "<function=read>{\"path\": \"a\"}</function>", "c[read {\"path\":\"a\"}]", 1);
 }
 END_TEST
@@ -290,6 +291,8 @@ START_TEST(headers)
           "t[I look.]c[read {\"path\":\"a\"}]", 1);
     check("harmony", " to=functions.now<|channel|>commentary json<|message|>{}", "c[now {}]", 1);
     check("harmony", "Just text", "t[Just text]", 0);
+    check_with(&(struct dialect_options){0}, "harmony", " to=functions.read<|message|>", "c[read {}]", 0, true);
+    check("harmony", " to=python<|message|>print(1)", "t[print(1)]", 0);
     check("glimmer",
           " to=self<|message|>hm<|eom|><|start|>assistant to=read<|message|><atem:function_calls>\n<atem:invoke "
           "name=\"read\">\n<atem:parameter name=\"path\">a</atem:parameter>\n</atem:invoke>\n</atem:function_calls>",
