@@ -161,7 +161,7 @@ def test_the_whole_prompt_is_reused_in_a_tool_loop(ask):
         messages += [turn(m), results(m, content)]
         # What the SDK sends back has been through json.loads and model_dump: 1e1 is 10.0 now, keys are escaped otherwise.
         after = ask(messages, max_tokens=1).usage
-        assert after.cache_read_input_tokens >= 0.99 * before - 32, (before, after)
+        assert after.cache_read_input_tokens >= before - 1, (before, after)
 
 
 def test_a_changed_call_is_rendered_as_it_was_sent(ask):
