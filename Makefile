@@ -2,6 +2,7 @@
 
 MODE ?= release
 BUILD := build/$(MODE)
+Q := $(if $(V),,@) # V=1 shows the commands
 PREFIX ?= /usr/local
 VERSION := 0.1.0
 
@@ -32,7 +33,7 @@ SAN_cov := --coverage
 CFLAGS_ALL += $(OPT_$(MODE)) $(shell pkg-config --cflags $(PKGS) 2>/dev/null) $(CFLAGS)
 
 # Asserts state contracts between our own functions and stay on everywhere but in the inner loops.
-no_asserts = $(if $(filter src/kernels/%,$(1)),-DNDEBUG)
+kernel_flags = $(if $(filter src/kernels/%,$(1)),-DNDEBUG $(if $(filter release,$(MODE)),-O3))
 
 # The file's suffix selects its instruction set; nothing else may use it (tools/check-isa).
 # -O3 only where speed matters: a sanitizer on top of it compiles for minutes.
@@ -58,26 +59,32 @@ $(BUILD)/flags: FORCE
 
 $(BUILD)/obj/%.o: src/%.c $(BUILD)/flags
 	@mkdir -p $(@D)
-	$(CC) $(CPPFLAGS_ALL) $(CFLAGS_ALL) $(call isa,$<) $(call no_asserts,$<) -MMD -MP -c -o $@ $<
+	@echo "  CC   $<"
+	$(Q)$(CC) $(CPPFLAGS_ALL) $(CFLAGS_ALL) $(call isa,$<) $(call kernel_flags,$<) -MMD -MP -c -o $@ $<
 
 $(LIB): $(OBJS)
 	@rm -f $@
-	ar rcs $@ $(OBJS)
+	@echo "  AR   $@"
+	$(Q)ar rcs $@ $(OBJS)
 
 $(PROGRAM): $(BUILD)/obj/main.o $(LIB)
-	$(CC) $(SAN_$(MODE)) -o $@ $^ $(LIBS)
+	@echo "  LINK $@"
+	$(Q)$(CC) $(SAN_$(MODE)) -o $@ $^ $(LIBS)
 
 # One test program a component: tests/unit/NAME/*.c -> build/MODE/tests/unit-NAME
 define unit_rule
 $(BUILD)/tests/unit-$(1): $(wildcard tests/unit/$(1)/*.c) $(wildcard tests/unit/*.h tests/unit/$(1)/*.h) $(LIB)
 	@mkdir -p $$(@D)
-	$$(CC) $$(CPPFLAGS_ALL) -Itests/unit $$(CFLAGS_ALL) -Wno-missing-prototypes -o $$@ $$(filter %.c,$$^) $$(LIB) $$(LIBS) \
+	@echo "  LINK $$@"
+	$(Q)$$(CC) $$(CPPFLAGS_ALL) -Itests/unit $$(CFLAGS_ALL) -Wno-missing-prototypes -o $$@ $$(filter %.c,$$^) $$(LIB) $$(LIBS) \
 	    $$(shell pkg-config --cflags --libs check)
 endef
 $(foreach u,$(UNITS),$(eval $(call unit_rule,$(u))))
 
 unit: $(UNIT_BINS) ## unit tests of all components (unit-NAME for one)
 	@fail=0; for t in $(UNIT_BINS); do $(WRAP) $$t || fail=1; done; exit $$fail
+
+unit-build: $(UNIT_BINS)
 
 unit-%: $(BUILD)/tests/unit-%
 	$(WRAP) $<
@@ -86,7 +93,8 @@ unit-%: $(BUILD)/tests/unit-%
 TOOL_BINS := $(patsubst tests/tools/%.c,$(BUILD)/tests/%,$(sort $(wildcard tests/tools/*.c)))
 $(TOOL_BINS): $(BUILD)/tests/%: tests/tools/%.c $(LIB)
 	@mkdir -p $(@D)
-	$(CC) $(CPPFLAGS_ALL) $(CFLAGS_ALL) -o $@ $< $(LIB) $(LIBS)
+	@echo "  LINK $@"
+	$(Q)$(CC) $(CPPFLAGS_ALL) $(CFLAGS_ALL) -o $@ $< $(LIB) $(LIBS)
 
 tools: $(TOOL_BINS) ## helper programs of the tests
 
@@ -103,13 +111,19 @@ fuzz-%: build/fuzz/fuzz_%
 	    $(addprefix -dict=,$(wildcard tests/fuzz/$*.dict)) \
 	    build/fuzz/corpus-$* tests/fuzz/corpus/$*
 
+fuzz-replay: $(FUZZERS:%=build/fuzz/fuzz_%) ## the corpora of all fuzzers, once
+	@for f in $(FUZZERS); do echo "fuzz_$$f: $$(ls tests/fuzz/corpus/$$f | wc -l) inputs"; \
+	    build/fuzz/fuzz_$$f -runs=0 -timeout=10 -rss_limit_mb=2048 tests/fuzz/corpus/$$f >build/fuzz/replay.log 2>&1 || \
+	    { tail -40 build/fuzz/replay.log; exit 1; }; done
+
 fuzz: $(FUZZERS:%=fuzz-%) ## every fuzzer for FUZZ_S seconds (fuzz-NAME for one)
 
 # Every kernel of every level that this CPU has, against double precision; KERNEL_ARGS=--bench measures instead.
 KERNEL_TESTS := $(wildcard tests/kernels/*.c)
 $(BUILD)/tests/kernels: $(KERNEL_TESTS) $(wildcard tests/kernels/*.h) $(LIB)
 	@mkdir -p $(@D)
-	$(CC) $(CPPFLAGS_ALL) -Itests/kernels $(CFLAGS_ALL) -Wno-missing-prototypes -o $@ $(KERNEL_TESTS) $(LIB) $(LIBS)
+	@echo "  LINK $@"
+	$(Q)$(CC) $(CPPFLAGS_ALL) -Itests/kernels $(CFLAGS_ALL) -Wno-missing-prototypes -o $@ $(KERNEL_TESTS) $(LIB) $(LIBS)
 
 kernels: $(BUILD)/tests/kernels ## kernel tests of all levels
 	$(WRAP) $< $(KERNEL_ARGS)
@@ -128,7 +142,7 @@ PYTHON ?= /usr/bin/python3
 # pkg-config's answers are read when make starts: after an installation everything goes through a second make.
 run: ## install, build, fetch the default model and serve it (MODEL=file.gguf PORT=8080 HOST=127.0.0.1 FLAGS=...)
 	@tools/install-deps $(RUN_DEPS)
-	@$(MAKE) --no-print-directory -j$$(nproc) MODE=release all | grep -v 'Nothing to be done' || true
+	@$(MAKE) --no-print-directory -s -j$$(nproc) MODE=release all
 	@model='$(MODEL)'; [ -n "$$model" ] || model=$$(tools/fetch-model default) || exit 1; \
 	    exec build/release/parley serve -m "$$model" --host $(HOST) --port $(PORT) $(FLAGS)
 
@@ -153,6 +167,17 @@ test-python: $(VENV)/done $(VENV)-old/done $(PROGRAM) $(TOOL_BINS)
 	$(VENV)-old/bin/python -m pytest -q -p no:cacheprovider tests/e2e/test_sdk.py
 	$(VENV)/bin/python -m pytest -q -p no:cacheprovider tests/compare tests/e2e
 
+# The server under a parallel load with leaving clients, and the parts with threads, under the sanitizers.
+sanitized: $(VENV)/done ## server and threaded parts under AddressSanitizer and ThreadSanitizer
+	@tools/fetch-model default >/dev/null
+	@$(MAKE) --no-print-directory -j$$(nproc) MODE=tsan all build/tsan/tests/unit-engine build/tsan/tests/unit-server \
+	    build/tsan/tests/unit-http build/tsan/tests/unit-base
+	@$(MAKE) --no-print-directory -j$$(nproc) MODE=asan all
+	CK_TIMEOUT_MULTIPLIER=5 $(MAKE) --no-print-directory MODE=tsan unit-base unit-http unit-server unit-engine
+	PARLEY=build/asan/parley PARLEY_SLOW=8 $(VENV)/bin/python -m pytest -q -p no:cacheprovider tests/e2e/test_lifecycle.py tests/e2e/test_wire.py
+	PARLEY=build/tsan/parley PARLEY_SLOW=20 TSAN_OPTIONS=halt_on_error=1:exitcode=66 $(VENV)/bin/python -m pytest -q \
+	    -p no:cacheprovider tests/e2e/test_lifecycle.py -k 'parallel or interrupt'
+
 # All data sets of a folder laid out as ../shared/data; without that folder the project's own small sample.
 $(BUILD)/tests/oracle: $(wildcard tests/oracle/*.c tests/oracle/*.h) $(LIB)
 	@mkdir -p $(@D)
@@ -174,11 +199,20 @@ peers: ## build llama.cpp outside the repository (20 minutes)
 test-clients: $(PROGRAM) $(VENV)/done ## the real clients, fetched once, against the program (Claude Code)
 	$(VENV)/bin/python -m pytest -q -p no:cacheprovider tests/clients
 
+PEER_SERVER := $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/parley/peers/llama.cpp-b11434/build-native/bin/llama-server
 compare: all tools $(VENV)/done ## distributions and greedy answers against llama.cpp (NAMES=...)
+	PARLEY_LLAMA_SERVER=$(PEER_SERVER) $(VENV)/bin/python -m pytest -q -p no:cacheprovider tests/compare/test_reference.py
 	$(VENV)/bin/python tools/compare $(NAMES)
 
 bench: all ## speed against llama.cpp, alternating pairs (NAMES=...)
 	tools/bench $(NAMES)
+
+$(BUILD)/tests/bench_grammar: tests/bench/bench_grammar.c $(LIB)
+	@mkdir -p $(@D)
+	$(CC) $(CPPFLAGS_ALL) $(CFLAGS_ALL) -o $@ $< $(LIB) $(LIBS)
+
+bench-grammar: $(BUILD)/tests/bench_grammar ## masks, checks and compile times beside llguidance and xgrammar (DATA=DIR)
+	$(PYTHON) tools/bench-grammar $(DATA)/json-schemas/maskbench $(BENCH_ARGS)
 
 check: all ## layers, sizes, instruction sets, format
 	@tools/install-deps $(CHECK_DEPS)
@@ -197,7 +231,7 @@ clean: ## remove build/
 	rm -rf build
 
 FORCE:
-.PHONY: all unit tools kernels fuzz run test test-build test-python test-clients oracle oracle-if-there models peers compare \
-    bench check install help clean FORCE
+.PHONY: all unit tools kernels fuzz run test test-build test-python oracle oracle-if-there models peers compare bench check test-clients \
+    install help clean unit-build fuzz-replay sanitized FORCE
 .SECONDARY:
 -include $(OBJS:.o=.d) $(BUILD)/obj/main.d

@@ -17,6 +17,8 @@ static const struct {
     {"tokenize", "show how a text is cut into tokens", "-m FILE [-p TEXT | FILE] [flags]", CMD_TOKENIZE, cli_tokenize},
     {"inspect", "show what a model file holds and needs", "FILE [--json]", CMD_INSPECT, cli_inspect},
     {"bench", "measure prefill and decode speed", "-m FILE [flags]", CMD_BENCH, cli_bench},
+    {"grammar", "check texts against a schema, GBNF or regular expression",
+     "FILE [--check TEXT | --sample N | --explain]", CMD_GRAMMAR, cli_grammar},
 };
 #define N_COMMANDS (sizeof commands / sizeof *commands)
 

@@ -23,6 +23,7 @@ int cli_chat(const struct options *o);
 int cli_tokenize(const struct options *o);
 int cli_inspect(const struct options *o);
 int cli_bench(const struct options *o);
+int cli_grammar(const struct options *o);
 
 /* Prints "parley: message" and gives exit code 1. */
 int cli_fail(const struct err *e);

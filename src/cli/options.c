@@ -21,6 +21,7 @@ struct row {
 };
 
 #define AT(field) offsetof(struct options, field)
+#define EVERY (MODELS | CMD_GRAMMAR)
 #define MODELS (CMD_SERVE | CMD_RUN | CMD_CHAT | CMD_TOKENIZE | CMD_INSPECT | CMD_BENCH)
 #define ENGINE (CMD_SERVE | CMD_RUN | CMD_CHAT)
 #define SAMPLING (CMD_SERVE | CMD_RUN | CMD_CHAT)
@@ -58,7 +59,7 @@ static const struct row rows[] = {
     {"min-p", NULL, KIND_F32, SAMPLING, AT(min_p), 0, 1, "0.05", "X", "drop tokens below X times the best; 0 = off"},
     {"repeat-penalty", NULL, KIND_F32, SAMPLING, AT(repeat_penalty), 0.01, 100, "1", "X",
      "over the last 64 tokens; 1 = off"},
-    {"seed", "s", KIND_U64, SAMPLING, AT(seed), 0, 1.8446744073709552e19, NULL, "N",
+    {"seed", "s", KIND_U64, SAMPLING | CMD_GRAMMAR, AT(seed), 0, 1.8446744073709552e19, NULL, "N",
      "random seed; default: a new one each time"},
     {"prompt", "p", KIND_STR, CMD_RUN | CMD_TOKENIZE, AT(prompt), 0, 0, NULL, "TEXT",
      "the text; default: standard input"},
@@ -78,9 +79,13 @@ static const struct row rows[] = {
     {"ids", NULL, KIND_FLAG, CMD_TOKENIZE, AT(show_ids), 0, 0, NULL, NULL, "ids only, one line"},
     {"no-parse-special", NULL, KIND_FLAG, CMD_TOKENIZE, AT(no_special), 0, 0, NULL, NULL,
      "treat control tokens in the text as text"},
-    {"verbose", "v", KIND_FLAG, MODELS, AT(verbose), 0, 0, NULL, NULL, "log more"},
-    {"quiet", "q", KIND_FLAG, MODELS, AT(quiet), 0, 0, NULL, NULL, "log errors only"},
-    {"help", "h", KIND_FLAG, MODELS, AT(help), 0, 0, NULL, NULL, "this text"},
+    {"check", NULL, KIND_STR, CMD_GRAMMAR, AT(check), 0, 0, NULL, "TEXT", "say whether TEXT fits"},
+    {"sample", NULL, KIND_U32, CMD_GRAMMAR, AT(sample), 0, 100000, "0", "N", "write N random texts that fit"},
+    {"explain", NULL, KIND_FLAG, CMD_GRAMMAR, AT(explain), 0, 0, NULL, NULL,
+     "widen what cannot be expressed, as for tools, and list it"},
+    {"verbose", "v", KIND_FLAG, EVERY, AT(verbose), 0, 0, NULL, NULL, "log more"},
+    {"quiet", "q", KIND_FLAG, EVERY, AT(quiet), 0, 0, NULL, NULL, "log errors only"},
+    {"help", "h", KIND_FLAG, EVERY, AT(help), 0, 0, NULL, NULL, "this text"},
 };
 #define N_ROWS (sizeof rows / sizeof *rows)
 _Static_assert(N_ROWS <= 64, "options.given has a bit per row");

@@ -8,7 +8,15 @@
 
 #include "base/err.h"
 
-enum command { CMD_SERVE = 1, CMD_RUN = 2, CMD_CHAT = 4, CMD_TOKENIZE = 8, CMD_INSPECT = 16, CMD_BENCH = 32 };
+enum command {
+    CMD_SERVE = 1,
+    CMD_RUN = 2,
+    CMD_CHAT = 4,
+    CMD_TOKENIZE = 8,
+    CMD_INSPECT = 16,
+    CMD_BENCH = 32,
+    CMD_GRAMMAR = 64
+};
 
 #define OPTIONS_LIST_MAX 16
 struct options_list {
@@ -34,6 +42,10 @@ struct options {
     /* bench: comma-separated lists */
     const char *bench_prompt, *bench_gen, *bench_depth, *bench_threads;
     uint32_t repetitions;
+    /* grammar */
+    const char *check;
+    uint32_t sample;
+    bool explain;
     /* everything else */
     bool json, bench, no_special, show_ids, verbose, quiet, help;
     uint64_t given; /* bit per row of the table: the flag was on the command line */

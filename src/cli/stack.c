@@ -10,6 +10,7 @@
 #include "base/buf.h"
 #include "base/clock.h"
 #include "base/log.h"
+#include "base/memory.h"
 #include "cli/cli.h"
 
 #define MAX_TEMPLATE_BYTES ((size_t)8 << 20)
@@ -77,6 +78,16 @@ static void show_progress(void *ctx, double done)
     p->shown = true;
 }
 
+/* Packing needs the weights once; the file's own pages can be dropped by the system at any time. */
+static bool fits_memory(const struct gguf *g, struct err *e)
+{
+    size_t available = memory_available();
+    uint64_t needed = gguf_file_bytes(g);
+    if (needed <= available) return true;
+    return err_set(e, ERR_TOO_LARGE, "the model needs %.1f GB of memory, %.1f GB are available", (double)needed / 1e9,
+                   (double)available / 1e9);
+}
+
 bool stack_open_model(struct stack *s, const struct options *o, uint32_t threads, bool check_only, struct err *e)
 {
     enum cpu_level level = cpu_level_detect();
@@ -90,6 +101,7 @@ bool stack_open_model(struct stack *s, const struct options *o, uint32_t threads
     }
     double from = clock_seconds();
     struct progress progress = {.started_s = from};
+    if (!check_only && !fits_memory(s->gguf, e)) return false;
     s->compute = compute_create((int)threads, level, e);
     if (!s->compute) return false;
     struct model_options options = {.max_batch_tokens = o->batch_size,

@@ -64,6 +64,8 @@ void compute_destroy(struct compute *c)
     }
     for (int i = 0; i < ACT_FORMAT_MAX; i++) scratch_deinit(&c->acts[i]);
     scratch_deinit(&c->partials);
+    scratch_deinit(&c->fine_x);
+    scratch_deinit(&c->fine_y);
     mem_free(c->workers);
     mem_free(c);
 }

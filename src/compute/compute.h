@@ -57,6 +57,12 @@ void compute_matmul_many(struct compute *c, const struct matmul_target *targets,
 void compute_norm_matmul_many(struct compute *c, const struct matmul_target *targets, int n_targets, const float *x,
                               size_t x_stride, const float *norm_weight, float eps, int m);
 
+/* rmsnorm, then the product with inputs of twice the precision: what quantising a row loses is quantised once more and
+ * sent through the product as a second row. For the output head, where the loss goes straight into the logits. Writes
+ * n_out floats a row; w has one part. */
+void compute_norm_matmul_fine(struct compute *c, float *y, size_t y_stride, const struct weight *w, const float *x,
+                              size_t x_stride, const float *norm_weight, float eps, int m);
+
 /* ---- attention ---- */
 struct kv_span { /* the tokens of one sequence in this step */
     int first;   /* row of its first token in q, k, v, out */

@@ -31,6 +31,7 @@ struct compute {
     struct team *team;
     int n_threads;
     struct scratch acts[ACT_FORMAT_MAX]; /* quantised inputs of the current product */
+    struct scratch fine_x, fine_y;       /* compute_norm_matmul_fine: rows and their remainders, both products */
     struct scratch partials;             /* attention: partial results of split rows */
     struct worker_scratch *workers;      /* [n_threads] */
 };

@@ -142,3 +142,41 @@ void compute_norm_matmul_many(struct compute *c, const struct matmul_target *tar
                              .norm = &norm};
     run(&job);
 }
+
+/* ---- products with fine inputs ---- */
+
+#define FINE_TOKENS 8 /* rows at a time: with their remainders still a small product */
+
+/* rows[2 * m][k]: the first m are given, the second m become what quantising the first loses. */
+static void remainders(struct compute *c, float *rows, const struct weight *w, int m)
+{
+    const int format = c->kernels.matmul[w->segments[0].type].act, k = w->n_in;
+    const struct act_format *act = &c->kernels.act[format];
+    void *acts = scratch_get(&c->acts[format], act->bytes(m, k));
+    act->quantize(acts, rows, (size_t)k, m, k, 0, m);
+    for (int t = 0; t < m; t++) {
+        float *row = rows + (size_t)t * (size_t)k, *rest = row + (size_t)m * (size_t)k;
+        act->restore(rest, acts, m, k, t);
+        for (int i = 0; i < k; i++) rest[i] = row[i] - rest[i];
+    }
+}
+
+void compute_norm_matmul_fine(struct compute *c, float *y, size_t y_stride, const struct weight *w, const float *x,
+                              size_t x_stride, const float *norm_weight, float eps, int m)
+{
+    const size_t k = (size_t)w->n_in, len = (size_t)weight_out_len(w), n_out = (size_t)w->n_out;
+    for (int from = 0; from < m; from += FINE_TOKENS) {
+        int n = m - from < FINE_TOKENS ? m - from : FINE_TOKENS;
+        float *rows = scratch_get(&c->fine_x, 2 * (size_t)n * k * sizeof *rows);
+        float *both = scratch_get(&c->fine_y, 2 * (size_t)n * len * sizeof *both);
+        for (int t = 0; t < n; t++)
+            c->kernels.rmsnorm(rows + (size_t)t * k, x + (size_t)(from + t) * x_stride, norm_weight, w->n_in, eps);
+        remainders(c, rows, w, n);
+        compute_matmul(c, both, len, w, rows, k, 2 * n);
+        for (int t = 0; t < n; t++) {
+            float *out = y + (size_t)(from + t) * y_stride;
+            memcpy(out, both + (size_t)t * len, n_out * sizeof *out);
+            c->kernels.add(out, both + (size_t)(n + t) * len, w->n_out);
+        }
+    }
+}

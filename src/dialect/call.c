@@ -227,20 +227,21 @@ static bool args_step(struct dialect_parser *p)
     struct str s = parser_rest(p);
     if (!s.len) return false;
     for (size_t i = 0; i < s.len; i++) {
-        enum value_result r = value_feed(&c->value, s.ptr[i]);
+        bool object = c->value.state != VALUE_START || c->value.depth || s.ptr[i] == '{' || is_space(s.ptr[i]);
+        enum value_result r = object ? value_feed(&c->value, s.ptr[i]) : VALUE_ERROR;
         if (r == VALUE_ERROR || c->args.failed) {
             p->pos += i;
             if (c->opened) value_close(&c->value);
             call_fail(p);
             return true;
         }
+        if (c->args.len > 1) call_open(p); /* at a byte of the text, not at the end of a piece: cuts change nothing */
         if (r == VALUE_MORE) continue;
         p->pos += i + (r == VALUE_DONE);
         call_end(p);
         return true;
     }
     p->pos += s.len;
-    if (c->args.len > 1) call_open(p);
     call_flush(p);
     return false;
 }

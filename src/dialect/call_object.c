@@ -192,8 +192,8 @@ static int object_byte(struct dialect_parser *p, char ch)
 static void open_if_sure(struct dialect_parser *p)
 {
     struct call *c = &p->call;
-    if (c->name.len && c->has_args && !c->args_text && c->args.len > 1 && (!c->bare || c->native)) call_open(p);
-    call_flush(p);
+    if (!c->opened && c->name.len && c->has_args && !c->args_text && c->args.len > 1 && (!c->bare || c->native))
+        call_open(p);
 }
 
 bool call_object_step(struct dialect_parser *p)
@@ -205,7 +205,10 @@ bool call_object_step(struct dialect_parser *p)
         int r;
         do r = object_byte(p, s.ptr[i]);
         while (r == BYTE_AGAIN);
-        if (r == BYTE_TAKEN) continue;
+        if (r == BYTE_TAKEN) {
+            open_if_sure(p);
+            continue;
+        }
         p->pos += i + (r == BYTE_OVER && s.ptr[i] == '}');
         if (r == BYTE_OVER && object_over(p)) return true;
         if (c->opened && !c->args_done) value_close(&c->value);
@@ -213,7 +216,7 @@ bool call_object_step(struct dialect_parser *p)
         return true;
     }
     p->pos += s.len;
-    open_if_sure(p);
+    call_flush(p);
     return false;
 }
 
@@ -292,6 +295,7 @@ static bool python_value(struct dialect_parser *p)
     if (!s.len) return false;
     for (size_t i = 0; i < s.len; i++) {
         enum value_result r = value_feed(&c->value, s.ptr[i]);
+        if (r != VALUE_ERROR && c->value.state != VALUE_START) call_open(p);
         if (r == VALUE_MORE) continue;
         p->pos += i + (r == VALUE_DONE);
         if (r == VALUE_ERROR || c->args.failed) {
@@ -303,7 +307,6 @@ static bool python_value(struct dialect_parser *p)
         return true;
     }
     p->pos += s.len;
-    call_open(p);
     call_flush(p);
     return false;
 }

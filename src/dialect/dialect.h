@@ -50,14 +50,17 @@ struct dialect_parser;
 struct dialect_parser *dialect_parser_create(const struct dialect *d, const struct dialect_options *o);
 void dialect_parser_destroy(struct dialect_parser *p);
 
-/* Feeds generated text, cut anywhere. The sink gets BLOCK_OPEN, DELTA and BLOCK_CLOSE events (TEXT, THINKING, TOOL_USE
- * with name; ids are given by the caller of the API side: ev.id is the id that the model wrote, or empty). TOOL_USE
- * deltas are pieces of one JSON object, sent while the arguments come in; their concatenation is always valid JSON.
- * Held-back text is at most the length of a possible marker, or a whole answer that may still become a bare JSON call.
- */
+/* Feeds generated text, cut anywhere; where it is cut changes nothing but the size of the pieces. The sink gets
+ * BLOCK_OPEN, DELTA and BLOCK_CLOSE events (TEXT, THINKING, TOOL_USE with name). Ids are given by the caller of the API
+ * side: ev.id is the id that the model wrote, or empty; an id written behind the arguments is known only at
+ * BLOCK_CLOSE. TOOL_USE deltas are pieces of one JSON object, sent while the arguments come in; their concatenation is
+ * always valid JSON. Text is held back while it may be a marker, while it is a call whose name is not known yet, and
+ * while the whole answer may still be a call without markers. White space around blocks is dropped; a first line keeps
+ * its indentation. */
 void dialect_parser_feed(struct dialect_parser *p, struct str text, chat_sink *sink, void *ctx);
-/* The answer ended. cut: by a limit, not by the model; an open call is closed as valid JSON if it can be, and reported
- * by dialect_parser_calls as incomplete. */
+/* The answer ended. cut: by a limit, not by the model. A call that is open then is closed as valid JSON; it is counted
+ * by dialect_parser_calls only when nothing but end marks and brackets was missing and the model ended the answer
+ * itself. */
 void dialect_parser_finish(struct dialect_parser *p, bool cut, chat_sink *sink, void *ctx);
 size_t dialect_parser_calls(const struct dialect_parser *p);       /* complete tool calls so far */
 size_t dialect_parser_think_bytes(const struct dialect_parser *p); /* bytes of reasoning so far */

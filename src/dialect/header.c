@@ -32,6 +32,8 @@ static bool call_body(struct dialect_parser *p, struct str name, size_t header_l
     c->need_known = !str_starts(name, STR("functions."));
     if (call_name_set(p, name)) {
         c->origin = IN_TEXT;
+        c->keep = p->pos; /* a header is no text, even if what follows is no call */
+        c->retry = 0;
         call_args_begin(p);
         return true;
     }

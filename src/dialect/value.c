@@ -420,6 +420,7 @@ enum value_result value_feed(struct value *v, char c)
 bool value_close(struct value *v)
 {
     bool whole = v->state == VALUE_AFTER || v->state == VALUE_END || v->state == VALUE_KEY;
+    bool word = v->state == VALUE_WORD;
     bool text = v->state == VALUE_STRING || v->state == VALUE_ESCAPE || v->state == VALUE_HEX;
     if (v->state == VALUE_CLOSING && !v->in_key) {
         end_string(v);
@@ -428,6 +429,7 @@ bool value_close(struct value *v)
     if (v->state == VALUE_WORD) whole = end_word(v);
     else if (text && !v->in_key) buf_append(v->out, v->high ? STR("\\ufffd\"") : STR("\""));
     else if (!v->depth && !whole) buf_append(v->out, STR("null"));
+    if (word && !whole && !v->depth) buf_append(v->out, STR("null"));
     while (v->depth) {
         v->depth--;
         buf_append_char(v->out, v->is_object[v->depth] ? '}' : ']');

@@ -5,6 +5,7 @@
 
 #include <string.h>
 
+#include "base/memory.h"
 #include "base/alloc.h"
 #include "base/log.h"
 #include "engine/engine_internal.h"
@@ -56,7 +57,7 @@ struct engine *engine_create_with_ops(const struct engine_ops *ops, const struct
     g->ops = *ops;
     g->n_vocab = info->n_vocab;
     g->state_bytes = info->state_bytes;
-    size_t memory = config->kv_bytes ? 0 : engine_memory_available();
+    size_t memory = config->kv_bytes ? 0 : memory_available();
     if (!engine_plan_make(&g->plan, info, config, memory, e) || !allocate(g, info, e) || !start(g, e)) {
         release(g);
         return NULL;

@@ -34,8 +34,6 @@ struct engine_plan {
  * context that was asked for does not fit; a default context shrinks to what fits, with a warning. */
 bool engine_plan_make(struct engine_plan *out, const struct model_info *info, const struct engine_config *config,
                       size_t memory_bytes, struct err *e);
-/* What the machine and the process's control groups leave. */
-size_t engine_memory_available(void);
 
 /* ---- stops.c ---- */
 struct stops;

@@ -1,9 +1,5 @@
-/* plan: how much context, how many sequences and KV pages fit, decided once at start. Reads the machine's free memory
- * and the limits of the process's control groups (a container's limit is not in /proc/meminfo). */
+/* plan: how much context, how many sequences and KV pages fit, decided once at start. */
 #include <inttypes.h>
-#include <stdio.h>
-#include <string.h>
-#include <unistd.h>
 
 #include "base/log.h"
 #include "engine/engine_internal.h"
@@ -67,56 +63,4 @@ bool engine_plan_make(struct engine_plan *out, const struct model_info *info, co
              budget_bytes / MIB);
     out->n_ctx = (uint32_t)fits;
     return true;
-}
-
-/* ---- memory ---- */
-
-static bool read_number(uint64_t *out, const char *path, const char *scan)
-{
-    char line[256];
-    bool found = false;
-    FILE *f = fopen(path, "re");
-    if (!f) return false;
-    while (!found && fgets(line, sizeof line, f)) found = sscanf(line, scan, out) == 1; /* "max" is no number */
-    fclose(f);
-    return found;
-}
-
-/* The group and every group above it limit the process (control groups, version 2). */
-static uint64_t cgroup_left(void)
-{
-    char group[2048] = "", path[4096];
-    uint64_t left = UINT64_MAX;
-    FILE *f = fopen("/proc/self/cgroup", "re");
-    if (!f) return left;
-    while (fgets(group, sizeof group, f) && strncmp(group, "0::/", 4) != 0) group[0] = 0;
-    fclose(f);
-    group[strcspn(group, "\n")] = 0;
-    char *dir = group[0] ? group + 3 : group;
-    for (;;) {
-        uint64_t limit, used;
-        snprintf(path, sizeof path, "/sys/fs/cgroup%s/memory.max", strcmp(dir, "/") ? dir : "");
-        bool limited = read_number(&limit, path, "%" SCNu64);
-        snprintf(path, sizeof path, "/sys/fs/cgroup%s/memory.current", strcmp(dir, "/") ? dir : "");
-        if (limited && read_number(&used, path, "%" SCNu64)) {
-            uint64_t here = limit > used ? limit - used : 0;
-            if (here < left) left = here;
-        }
-        char *slash = strrchr(dir, '/');
-        if (!slash || !dir[0]) return left;
-        *slash = 0;
-    }
-}
-
-size_t engine_memory_available(void)
-{
-    uint64_t kib, bytes;
-    if (read_number(&kib, "/proc/meminfo", "MemAvailable: %" SCNu64 " kB")) {
-        bytes = kib * 1024;
-    } else {
-        long pages = sysconf(_SC_PHYS_PAGES), size = sysconf(_SC_PAGESIZE);
-        bytes = pages > 0 && size > 0 ? (uint64_t)pages * (uint64_t)size / 2 : UINT32_MAX;
-    }
-    uint64_t group = cgroup_left();
-    return (size_t)(group < bytes ? group : bytes);
 }

@@ -111,7 +111,6 @@ struct scratch_row {
  *   attn    [T][n_heads * dim_v]     attention's result            / ffn [T][ffn_len], the FFN's inner activations
  *   proj    [T][proj_len]            result of a block before it is added to hidden
  *   cs      [n_ropes][T][n_rot]      cos and sin of every row's position
- *   logits  [L][logits_len]          only when n_vocab is no whole number of panels
  *   rows    struct scratch_row [T];  spans, last_spans: struct kv_span [T];  wanted: int [L], rows that want logits
  * Mixture of experts, beside these:
  *   normed  [T][n_embd]              input of the experts          route  [T][route_len]  router logits, then weights
@@ -120,8 +119,8 @@ struct scratch_row {
 struct scratch {
     void *map;
     size_t map_bytes;
-    float *hidden, *qkv, *attn, *ffn, *proj, *cs, *logits, *normed, *route, *picked;
-    size_t qkv_len, ffn_len, proj_len, logits_len, route_len;
+    float *hidden, *qkv, *attn, *ffn, *proj, *cs, *normed, *route, *picked;
+    size_t qkv_len, ffn_len, proj_len, route_len;
     struct scratch_row *rows;
     struct kv_span *spans, *last_spans;
     int *wanted, *members;

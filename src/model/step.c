@@ -63,7 +63,6 @@ static void measure_rows(struct scratch *s, const struct model *m)
             s->proj_len = larger(s->proj_len, out_len(l->ffn.experts[x].down));
         }
     }
-    s->logits_len = out_len(m->output);
 }
 
 bool scratch_plan(struct model *m, struct err *e)
@@ -77,7 +76,6 @@ bool scratch_plan(struct model *m, struct err *e)
     size_t hidden = plan_add(&p, t, n_embd, f);
     size_t proj = plan_add(&p, t, s->proj_len, f);
     size_t cs = plan_add(&p, t, (size_t)m->n_ropes * (size_t)h->rope.n_rot, f);
-    size_t logits = plan_add(&p, s->logits_len > (size_t)h->n_vocab ? l : 0, s->logits_len, f);
     size_t rows = plan_add(&p, t, 1, sizeof(struct scratch_row));
     size_t spans = plan_add(&p, t, 1, sizeof(struct kv_span));
     size_t last_spans = plan_add(&p, t, 1, sizeof(struct kv_span));
@@ -100,7 +98,6 @@ bool scratch_plan(struct model *m, struct err *e)
     s->hidden = (float *)(base + hidden);
     s->proj = (float *)(base + proj);
     s->cs = (float *)(base + cs);
-    s->logits = (float *)(base + logits);
     s->rows = (struct scratch_row *)(base + rows);
     s->spans = (struct kv_span *)(base + spans);
     s->last_spans = (struct kv_span *)(base + last_spans);
@@ -274,15 +271,11 @@ static void run_ffn(const struct model *m, const struct step *s, const struct ff
 /* Padding behind the vocabulary must not reach the caller's rows, so odd vocabularies go through scratch. */
 static void run_output(const struct model *m, const struct step *s)
 {
-    const struct scratch *x = &m->scratch;
     const size_t n_vocab = (size_t)m->hp.n_vocab;
-    const bool padded = x->logits_len > n_vocab;
-    const struct matmul_target target = {padded ? x->logits : s->logits, padded ? x->logits_len : n_vocab, m->output};
-    compute_norm_matmul_many(m->c, &target, 1, x->hidden, (size_t)m->hp.n_embd, m->output_norm, m->hp.norm_eps,
-                             s->n_rows);
+    compute_norm_matmul_fine(m->c, s->logits, n_vocab, m->output, m->scratch.hidden, (size_t)m->hp.n_embd,
+                             m->output_norm, m->hp.norm_eps, s->n_rows);
     for (int i = 0; i < s->n_rows; i++) {
         float *row = s->logits + (size_t)i * n_vocab;
-        if (padded) memcpy(row, x->logits + (size_t)i * x->logits_len, n_vocab * sizeof *row);
         if (m->output_bias) m->k->add(row, m->output_bias, m->hp.n_vocab);
         if (m->hp.final_softcap > 0) m->k->softcap(row, m->hp.final_softcap, m->hp.n_vocab);
     }

@@ -10,7 +10,7 @@ import time
 
 import pytest
 
-from conftest import PROGRAM, SLOW, Server
+from conftest import PROGRAM, ROOT, SLOW, Server
 
 
 def post(port, body, headers=None, path="/v1/messages"):
@@ -40,7 +40,7 @@ def test_interrupt_while_idle_exits_0(model_path):
 
 def test_interrupt_lets_a_short_answer_finish(model_path):
     s = Server(model_path)
-    c, r = post(s.port, ask(max_tokens=60, stream=True, text="Count to twenty."))
+    c, r = post(s.port, ask(max_tokens=60 if SLOW == 1 else 4, stream=True, text="Count to twenty."))
     first = r.readline()
     s.process.send_signal(signal.SIGINT)
     rest = r.read().decode()
@@ -156,3 +156,12 @@ def test_quiet_server_has_an_idle_cpu(model_path):
         assert sum(map(int, later)) - sum(map(int, ticks)) <= 2 * SLOW, (before, ticks, later)
     finally:
         assert s.stop() == 0
+
+
+def test_model_larger_than_memory(tmp_path):
+    path = tmp_path / "large.gguf"
+    path.write_bytes((ROOT / "tests/data/tokenizers/gguf/ggml-vocab-tiny.gguf").read_bytes())
+    os.truncate(path, 500 << 30)  # a hole: nothing is written
+    r = subprocess.run([PROGRAM, "serve", "-m", str(path), "-q"], capture_output=True, text=True, timeout=60)
+    assert r.returncode == 1
+    assert "the model needs 536.9 GB of memory" in r.stderr and len(r.stderr.strip().splitlines()) == 1, r.stderr

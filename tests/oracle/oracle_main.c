@@ -19,6 +19,8 @@ static const struct {
     {"jinja-cases", oracle_jinja_cases},
     {"tokenizers", oracle_tokenizers},
     {"tool-dialects", oracle_dialects},
+    {"json-schemas", oracle_schemas},
+    {"mcp-tools", oracle_mcp_tools},
 };
 
 void oracle_fail(struct oracle_count *count, const char *id, const char *what)

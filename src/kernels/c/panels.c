@@ -5,6 +5,9 @@
 
 #include "kernels/kernels_internal.h"
 
+/* Inlined, so that the type is a constant in every pack function. */
+#define INLINE static inline __attribute__((always_inline))
+
 union block {
     struct block_q4_0 q4_0;
     struct block_q4_1 q4_1;
@@ -38,15 +41,15 @@ static void fifth_bits(uint8_t *q, const uint8_t qh[4])
 
 static void codes_q2_k(uint8_t *q, const union block *b)
 {
-    for (int i = 0; i < 256; i++) q[i] = b->q2_k.qs[i / 128 * 32 + i % 32] >> (i / 32 % 4 * 2) & 3;
+    for (int g = 0; g < 8; g++, q += 32) /* inner loops of constant length and shift are vectorised */
+        for (int l = 0; l < 32; l++) q[l] = b->q2_k.qs[g / 4 * 32 + l] >> g % 4 * 2 & 3;
 }
 
 static void codes_q3_k(uint8_t *q, const union block *b)
 {
-    for (int i = 0; i < 256; i++) {
-        int low = b->q3_k.qs[i / 128 * 32 + i % 32] >> (i / 32 % 4 * 2) & 3;
-        q[i] = (uint8_t)(low | (b->q3_k.hmask[i % 32] >> i / 32 & 1) << 2);
-    }
+    for (int g = 0; g < 8; g++, q += 32)
+        for (int l = 0; l < 32; l++)
+            q[l] = (uint8_t)((b->q3_k.qs[g / 4 * 32 + l] >> g % 4 * 2 & 3) | (b->q3_k.hmask[l] >> g & 1) << 2);
 }
 
 static void nibbles_k(uint8_t *q, const uint8_t *qs)
@@ -61,19 +64,19 @@ static void nibbles_k(uint8_t *q, const uint8_t *qs)
 static void codes_q5_k(uint8_t *q, const union block *b)
 {
     nibbles_k(q, b->q5_k.qs);
-    for (int i = 0; i < 256; i++) q[i] = (uint8_t)(q[i] | (b->q5_k.qh[i % 32] >> i / 32 & 1) << 4);
+    for (int g = 0; g < 8; g++, q += 32)
+        for (int l = 0; l < 32; l++) q[l] = (uint8_t)(q[l] | (b->q5_k.qh[l] >> g & 1) << 4);
 }
 
 static void codes_q6_k(uint8_t *q, const union block *b)
 {
-    for (int i = 0; i < 256; i++) {
-        int half = i / 128, part = i / 32 % 4, l = i % 32;
-        int low = b->q6_k.ql[half * 64 + part % 2 * 32 + l] >> part / 2 * 4 & 15;
-        q[i] = (uint8_t)(low | (b->q6_k.qh[half * 32 + l] >> part * 2 & 3) << 4);
+    for (int g = 0; g < 8; g++, q += 32) {
+        const uint8_t *low = b->q6_k.ql + g / 4 * 64 + g % 2 * 32, *high = b->q6_k.qh + g / 4 * 32;
+        for (int l = 0; l < 32; l++) q[l] = (uint8_t)((low[l] >> g % 4 / 2 * 4 & 15) | (high[l] >> g % 4 * 2 & 3) << 4);
     }
 }
 
-static void codes_get(uint8_t *q, enum quant_type type, const union block *b)
+INLINE void codes_get(uint8_t *q, enum quant_type type, const union block *b)
 {
     switch (type) {
     case QUANT_Q4_0: nibbles(q, b->q4_0.qs); break;
@@ -110,7 +113,7 @@ static void put_f16(uint8_t *unit, int index, int r, uint16_t h)
     memcpy(unit + index * 32 + r * 2, &h, sizeof h);
 }
 
-static void scales_put(uint8_t *unit, int r, enum quant_type type, const union block *b)
+INLINE void scales_put(uint8_t *unit, int r, enum quant_type type, const union block *b)
 {
     switch (type) {
     case QUANT_Q4_0: put_f16(unit, 0, r, b->q4_0.d); break;
@@ -166,7 +169,7 @@ static uint32_t dword_get(const uint8_t *p)
     return u;
 }
 
-static void codes_put(uint8_t *block, int r, int bits, const uint8_t *q)
+INLINE void codes_put(uint8_t *block, int r, int bits, const uint8_t *q)
 {
     uint32_t parts[8] = {0};
     for (int j = 0; j < 8; j++) {
@@ -192,7 +195,7 @@ static void codes_put(uint8_t *block, int r, int bits, const uint8_t *q)
     for (int i = 0; i < bits; i++) memcpy(block + i * 64 + r * 4, &parts[i], 4);
 }
 
-static inline void pack(void *panel, const void *const *rows, int k, enum quant_type type)
+INLINE void pack(void *panel, const void *const *rows, int k, enum quant_type type)
 {
     struct panel_form form = panel_form_get(type);
     const struct quant_format *format = quant_format_get((uint32_t)type);

@@ -1,5 +1,6 @@
 /* Unit tests of dialect: every case runs whole and cut into pieces of every size, and must give the same blocks. Blocks
- * are compared as one line: t[text] for text, r[...] for reasoning, c[name input] for a call, ! behind an unfinished one. */
+ * are compared as one line: t[text] for text, r[...] for reasoning, c[name input] for a call, ! behind an unfinished
+ * one. */
 #include "unit.h"
 
 #include <stdio.h>
@@ -50,7 +51,8 @@ static void collect(void *ctx, const struct chat_event *ev)
 }
 
 static const char *const schemas[][2] = {
-    {"read", "{\"properties\":{\"path\":{\"type\":\"string\"},\"limit\":{\"type\":\"integer\"}},\"required\":[\"path\"]}"},
+    {"read",
+     "{\"properties\":{\"path\":{\"type\":\"string\"},\"limit\":{\"type\":\"integer\"}},\"required\":[\"path\"]}"},
     {"set", "{\"properties\":{\"v\":{},\"on\":{\"type\":\"boolean\"},\"list\":{\"type\":\"array\"},"
             "\"m\":{\"anyOf\":[{\"type\":\"string\"},{\"type\":\"number\"}]}}}"},
     {"now", "{\"type\":\"object\",\"properties\":{}}"},
@@ -75,8 +77,7 @@ static void run_cut(struct seen *s, const char *name, struct dialect_options *o,
     buf_init(&s->line, (size_t)1 << 24);
     buf_init(&s->input, (size_t)1 << 24);
     buf_append(&s->line, STR(""));
-    for (size_t at = 0; at < raw.len; at += piece)
-        dialect_parser_feed(p, str_slice(raw, at, at + piece), collect, s);
+    for (size_t at = 0; at < raw.len; at += piece) dialect_parser_feed(p, str_slice(raw, at, at + piece), collect, s);
     dialect_parser_finish(p, cut, collect, s);
     ck_assert(!s->open);
     s->calls_before = dialect_parser_calls(p);
@@ -96,8 +97,9 @@ static void check_with(struct dialect_options *o, const char *name, const char *
     for (size_t piece = text.len ? text.len : 1; piece > 0; piece--) {
         struct seen s;
         run_cut(&s, name, o, text, piece, cut);
-        ck_assert_msg(str_eq(buf_str(&s.line), str_from(expected)), "%s, pieces of %zu of %s:\n  got      %.*s\n  expected %s",
-                      name, piece, raw, STR_ARG(buf_str(&s.line)), expected);
+        ck_assert_msg(str_eq(buf_str(&s.line), str_from(expected)),
+                      "%s, pieces of %zu of %s:\n  got      %.*s\n  expected %s", name, piece, raw,
+                      STR_ARG(buf_str(&s.line)), expected);
         ck_assert_uint_eq(s.calls_before, calls);
         buf_deinit(&s.line);
     }
@@ -134,17 +136,20 @@ END_TEST
 START_TEST(json_calls)
 {
     check("hermes", HERMES("{\"path\": \"a.c\"}"), "c[read {\"path\":\"a.c\"}]", 1);
-    check("hermes", "Look.\n" HERMES("{\"path\": \"a\"}") "\n" HERMES("{}"), "t[Look.]c[read {\"path\":\"a\"}]c[read {}]", 2);
+    check("hermes", "Look.\n" HERMES("{\"path\": \"a\"}") "\n" HERMES("{}"),
+          "t[Look.]c[read {\"path\":\"a\"}]c[read {}]", 2);
     check("hermes", "<tool_call>{\"arguments\": {\"path\": \"a\"}, \"name\": \"read\"}</tool_call> bye",
           "c[read {\"path\":\"a\"}]t[bye]", 1);
     check("hermes", "<tool_call>\n{'name': 'read', 'arguments': {'path': 'it\"s', 'limit': None,}}\n</tool_call>",
           "c[read {\"path\":\"it\\\"s\",\"limit\":null}]", 1);
-    check("hermes", "<tool_call>{\"type\": \"function\", \"function\": {\"name\": \"now\", \"arguments\": \"{}\"}}</tool_call>",
+    check("hermes",
+          "<tool_call>{\"type\": \"function\", \"function\": {\"name\": \"now\", \"arguments\": \"{}\"}}</tool_call>",
           "c[now {}]", 1);
     check("hermes", "<tool_call>{\"name\": \"read\", \"arguments\": \"{\\\"path\\\": \\\"a\\\"}\"}</tool_call>",
           "c[read {\"path\":\"a\"}]", 1);
     check("hermes", "<tool_call>```json\n{\"name\": \"now\"}\n```</tool_call>", "c[now {}]", 1);
-    check("hermes", "<tool_call>[{\"name\": \"now\", \"arguments\": {}}, {\"name\": \"now\"}]</tool_call>", "c[now {}]c[now {}]", 2);
+    check("hermes", "<tool_call>[{\"name\": \"now\", \"arguments\": {}}, {\"name\": \"now\"}]</tool_call>",
+          "c[now {}]c[now {}]", 2);
     check("hermes", "<tool_call>{\"name\": \"read\", \"path\": \"a\"}</tool_call>", "c[read {\"path\":\"a\"}]", 1);
 }
 END_TEST
@@ -153,17 +158,19 @@ START_TEST(json_calls_that_are_broken)
 {
     check("hermes", "I write <tool_call> here.", "t[I write <tool_call> here.]", 0);
     check("hermes", "<tool_call>{\"nam\": 1}", "t[<tool_call>{\"nam\": 1}]", 0);
-    check("hermes", "<tool_call>\n{\"name\": \"read\", \"arguments\": {\"path\": \"a\"}", "c[read {\"path\":\"a\"}]", 1);
+    check("hermes", "<tool_call>\n{\"name\": \"read\", \"arguments\": {\"path\": \"a\"}", "c[read {\"path\":\"a\"}]",
+          1);
     check("hermes", "<tool_call>\n{\"name\": \"read\", \"arguments\": {\"path\": \"a\"", "c[read {\"path\":\"a\"}]", 1);
     check("hermes", "<tool_call>\n{\"name\": \"read\", \"arguments\": {\"path\": \"a\"}\n</tool_call>ok",
           "c[read {\"path\":\"a\"}]t[ok]", 1);
-    check("hermes", "<tool_call>\n{\"name\": \"read\", \"arguments\": {\"path\": \"a\"}}}\n</tool_call>", "c[read {\"path\":\"a\"}]", 1);
+    check("hermes", "<tool_call>\n{\"name\": \"read\", \"arguments\": {\"path\": \"a\"}}}\n</tool_call>",
+          "c[read {\"path\":\"a\"}]", 1);
     check("hermes", "<tool_call>\n{\"name\": \"read\", \"arguments\": {\"path\": \"say \"hi\" to\"}}\n</tool_call>",
           "c[read {\"path\":\"say \\\"hi\\\" to\"}]", 1);
     check("hermes", "<tool_call>\n{\"name\": \"read\", \"arguments\": {\"path\": \"a\nb\\d\"}}\n</tool_call>",
           "c[read {\"path\":\"a\\nb\\\\d\"}]", 1);
-    check_with(&(struct dialect_options){0}, "hermes", "<tool_call>\n{\"name\": \"read\", \"arguments\": {\"path\": \"a",
-               "c[read {\"path\":\"a\"}]", 0, true);
+    check_with(&(struct dialect_options){0}, "hermes",
+               "<tool_call>\n{\"name\": \"read\", \"arguments\": {\"path\": \"a", "c[read {\"path\":\"a\"}]", 0, true);
 }
 END_TEST
 
@@ -177,7 +184,8 @@ START_TEST(bare_json)
         snprintf(text, sizeof text, "```json\n%s\n```", bare);
         check(dialect_name(dialect_at(i)), text, "c[read {\"path\":\"a\"}]", 1);
     }
-    check("mistral", "{\"name\": \"read\", \"arguments\": {\"path\": 1}}", "t[{\"name\": \"read\", \"arguments\": {\"path\": 1}}]", 0);
+    check("mistral", "{\"name\": \"read\", \"arguments\": {\"path\": 1}}",
+          "t[{\"name\": \"read\", \"arguments\": {\"path\": 1}}]", 0);
     check("mistral", "{\"name\": \"read\", \"arguments\": {}}", "t[{\"name\": \"read\", \"arguments\": {}}]", 0);
     check("mistral", "{\"name\": \"Bob\", \"age\": 3}", "t[{\"name\": \"Bob\", \"age\": 3}]", 0);
     check("mistral", "[1, 2]", "t[[1, 2]]", 0);
@@ -185,8 +193,10 @@ START_TEST(bare_json)
     snprintf(text, sizeof text, "%s and more", bare);
     snprintf(text + 200, sizeof text - 200, "t[%s and more]", bare);
     check("mistral", text, text + 200, 0);
-    check("hermes", "Sure.\n{\"name\": \"read\", \"arguments\": {\"path\": \"a\"}}\n</tool_call>", "t[Sure.]c[read {\"path\":\"a\"}]", 1);
-    check("llama3", "{\"name\": \"now\", \"parameters\": {}}; {\"name\": \"now\", \"parameters\": {}}", "c[now {}]c[now {}]", 2);
+    check("hermes", "Sure.\n{\"name\": \"read\", \"arguments\": {\"path\": \"a\"}}\n</tool_call>",
+          "t[Sure.]c[read {\"path\":\"a\"}]", 1);
+    check("llama3", "{\"name\": \"now\", \"parameters\": {}}; {\"name\": \"now\", \"parameters\": {}}",
+          "c[now {}]c[now {}]", 2);
 }
 END_TEST
 
@@ -195,25 +205,35 @@ START_TEST(tagged_calls)
 #define FN(body) "<tool_call>\n<function=read>\n" body "</function>\n</tool_call>"
     check("qwen3-coder", FN("<parameter=path>\na.c\n\n</parameter>\n<parameter=limit>\n40\n</parameter>\n"),
           "c[read {\"path\":\"a.c\\n\",\"limit\":40}]", 1);
-    check("qwen3-coder", "Go <function=read><parameter=path>x</parameter></function>.", "t[Go]c[read {\"path\":\"x\"}]t[.]", 1);
-    check("qwen3-coder", "Write <function=foo> or <function=read in text", "t[Write <function=foo> or <function=read in text]", 0);
-    check("qwen3-coder", FN("<parameter=path>\n\"q\" \\ </b>\n</parameter>\n"), "c[read {\"path\":\"\\\"q\\\" \\\\ </b>\"}]", 1);
-    check("qwen3-coder", FN("<parameter=path>\na\n<parameter=limit>\nmany\n</parameter>\n"), "c[read {\"path\":\"a\",\"limit\":\"many\"}]", 1);
+    check("qwen3-coder", "Go <function=read><parameter=path>x</parameter></function>.",
+          "t[Go]c[read {\"path\":\"x\"}]t[.]", 1);
+    check("qwen3-coder", "Write <function=foo> or <function=read in text",
+          "t[Write <function=foo> or <function=read in text]", 0);
+    check("qwen3-coder", FN("<parameter=path>\n\"q\" \\ </b>\n</parameter>\n"),
+          "c[read {\"path\":\"\\\"q\\\" \\\\ </b>\"}]", 1);
+    check("qwen3-coder", FN("<parameter=path>\na\n<parameter=limit>\nmany\n</parameter>\n"),
+          "c[read {\"path\":\"a\",\"limit\":\"many\"}]", 1);
     check("qwen3-coder", FN("<parameter=path>\na\n"), "c[read {\"path\":\"a\"}]", 1);
-    check("qwen3-coder", "<tool_call>\n<function=read>\n<parameter=path>\na\n</function>", "c[read {\"path\":\"a\"}]", 1);
+    check("qwen3-coder", "<tool_call>\n<function=read>\n<parameter=path>\na\n</function>", "c[read {\"path\":\"a\"}]",
+          1);
     check("qwen3-coder", "<tool_call>\n<function=read>\n<parameter=path>\na\n", "c[read {\"path\":\"a\"}]", 1);
-    check("qwen3-coder", "<tool_call>\n<function=\"read\">\n<parameter=\"path\">\na\n</parameter></function></tool_call>",
+    check("qwen3-coder",
+          "<tool_call>\n<function=\"read\">\n<parameter=\"path\">\na\n</parameter></function></tool_call>",
           "c[read {\"path\":\"a\"}]", 1);
     check("qwen3-coder", HERMES("{\"path\": \"a\"}"), "c[read {\"path\":\"a\"}]", 1);
-    check("qwen3-coder", "<tool_call>\n<function=set>\n<parameter=on>\nTrue\n</parameter>\n<parameter=list>\n['a', {'b': None}]\n"
-                         "</parameter>\n<parameter=m>\n007\n</parameter>\n<parameter=v>\n5\n</parameter>\n</function>\n</tool_call>",
+    check("qwen3-coder",
+          "<tool_call>\n<function=set>\n<parameter=on>\nTrue\n</parameter>\n<parameter=list>\n['a', {'b': None}]\n"
+          "</parameter>\n<parameter=m>\n007\n</parameter>\n<parameter=v>\n5\n</parameter>\n</function>\n</tool_call>",
           "c[set {\"on\":true,\"list\":[\"a\",{\"b\":null}],\"m\":7,\"v\":\"5\"}]", 1);
-    check("glm", "<tool_call>read\n<arg_key>path</arg_key>\n<arg_value>a</arg_value>\n</tool_call>", "c[read {\"path\":\"a\"}]", 1);
+    check("glm", "<tool_call>read\n<arg_key>path</arg_key>\n<arg_value>a</arg_value>\n</tool_call>",
+          "c[read {\"path\":\"a\"}]", 1);
     check("glm", "<tool_call>now</tool_call>", "c[now {}]", 1);
-    check("deepseek-dsml", "<｜DSML｜tool_calls>\n<｜DSML｜invoke name=\"set\">\n<｜DSML｜parameter name=\"v\" string=\"false\">5"
-                           "</｜DSML｜parameter>\n</｜DSML｜invoke>\n</｜DSML｜tool_calls>",
+    check("deepseek-dsml",
+          "<｜DSML｜tool_calls>\n<｜DSML｜invoke name=\"set\">\n<｜DSML｜parameter name=\"v\" string=\"false\">5"
+          "</｜DSML｜parameter>\n</｜DSML｜invoke>\n</｜DSML｜tool_calls>",
           "c[set {\"v\":5}]", 1);
-    check("minicpm5", "<function name=\"read\"><param name=\"path\">a</param></function>", "c[read {\"path\":\"a\"}]", 1);
+    check("minicpm5", "<function name=\"read\"><param name=\"path\">a</param></function>", "c[read {\"path\":\"a\"}]",
+          1);
     check_with(&(struct dialect_options){0}, "qwen3-coder", "<tool_call>\n<function=read>\n<parameter=path>\nabc",
                "c[read {\"path\":\"abc\"}]", 0, true);
 #undef FN
@@ -227,8 +247,9 @@ START_TEST(calls_and_thinking)
     check_thinking("hermes", "I may <tool_call> later.</think>Done.", "r[I may <tool_call> later.]t[Done.]", 0);
     check_thinking("lfm2", "Maybe <|tool_call_start|>[now()]<|tool_call_end|>.</think>Done.",
                    "r[Maybe <|tool_call_start|>[now()]<|tool_call_end|>.]t[Done.]", 0);
-    check("kimi", "<think>a<|tool_calls_section_begin|><|tool_call_begin|>functions.now:0<|tool_call_argument_begin|>{}"
-                  "<|tool_call_end|><|tool_calls_section_end|>",
+    check("kimi",
+          "<think>a<|tool_calls_section_begin|><|tool_call_begin|>functions.now:0<|tool_call_argument_begin|>{}"
+          "<|tool_call_end|><|tool_calls_section_end|>",
           "r[a]c[now {}]", 1);
     check("glm", "<think>a</think>b\n<tool_call>now</tool_call>\n<think>c</think>d", "r[a]t[b]c[now {}]r[c]t[d]", 1);
 }
@@ -243,11 +264,16 @@ START_TEST(other_shapes)
     check("lfm2", "<|tool_call_start|>[read(path='a, b', limit=2), now()]<|tool_call_end|>ok",
           "c[read {\"path\":\"a, b\",\"limit\":2}]c[now {}]t[ok]", 2);
     check("olmo3", "<function_calls>now()\nread(path=\"x\")</function_calls>", "c[now {}]c[read {\"path\":\"x\"}]", 2);
-    check("gemma4", "<|channel>thought\nhm<channel|><|tool_call>call:set{list:[<|\"|>a\"b<|\"|>,2],v:{x:null}}<tool_call|>",
+    check("gemma4",
+          "<|channel>thought\nhm<channel|><|tool_call>call:set{list:[<|\"|>a\"b<|\"|>,2],v:{x:null}}<tool_call|>",
           "r[hm]c[set {\"list\":[\"a\\\"b\",2],\"v\":{\"x\":null}}]", 1);
-    check("deepseek", "<｜tool▁calls▁begin｜><｜tool▁call▁begin｜>function<｜tool▁sep｜>now\n```json\n{}\n```<｜tool▁call▁end｜><｜tool▁calls▁end｜>",
+    check("deepseek",
+          "<｜tool▁calls▁begin｜><｜tool▁call▁begin｜>function<｜tool▁sep｜>now\n```json\n{}\n```<｜tool▁call▁end｜><"
+          "｜tool▁calls▁end｜>",
           "c[now {}]", 1);
-    check("cohere", "<|START_ACTION|>[{\"tool_call_id\": \"0\", \"tool_name\": \"now\", \"parameters\": {}}]<|END_ACTION|>", "c[now {}]", 1);
+    check("cohere",
+          "<|START_ACTION|>[{\"tool_call_id\": \"0\", \"tool_name\": \"now\", \"parameters\": {}}]<|END_ACTION|>",
+          "c[now {}]", 1);
     check("apertus", "<|tools_prefix|>[{\"read\": {\"path\": \"a\"}}]<|tools_suffix|>", "c[read {\"path\":\"a\"}]", 1);
     check("functionary-v3.2", "all\nHi.\n>>>now\n{}", "t[Hi.]c[now {}]", 1);
     check("functionary-v3.1", "<function=read>{\"path\": \"a\"}</function>", "c[read {\"path\":\"a\"}]", 1);
@@ -256,14 +282,17 @@ END_TEST
 
 START_TEST(headers)
 {
-    check("harmony", "<|channel|>analysis<|message|>hm<|end|><|start|>assistant<|channel|>final<|message|>Hi.", "r[hm]t[Hi.]", 0);
-    check("harmony", "<|channel|>commentary<|message|>I look.<|end|><|start|>assistant<|channel|>commentary to=functions.read "
-                     "<|constrain|>json<|message|>{\"path\": \"a\"}<|call|>",
+    check("harmony", "<|channel|>analysis<|message|>hm<|end|><|start|>assistant<|channel|>final<|message|>Hi.",
+          "r[hm]t[Hi.]", 0);
+    check("harmony",
+          "<|channel|>commentary<|message|>I look.<|end|><|start|>assistant<|channel|>commentary to=functions.read "
+          "<|constrain|>json<|message|>{\"path\": \"a\"}<|call|>",
           "t[I look.]c[read {\"path\":\"a\"}]", 1);
     check("harmony", " to=functions.now<|channel|>commentary json<|message|>{}", "c[now {}]", 1);
     check("harmony", "Just text", "t[Just text]", 0);
-    check("glimmer", " to=self<|message|>hm<|eom|><|start|>assistant to=read<|message|><atem:function_calls>\n<atem:invoke "
-                     "name=\"read\">\n<atem:parameter name=\"path\">a</atem:parameter>\n</atem:invoke>\n</atem:function_calls>",
+    check("glimmer",
+          " to=self<|message|>hm<|eom|><|start|>assistant to=read<|message|><atem:function_calls>\n<atem:invoke "
+          "name=\"read\">\n<atem:parameter name=\"path\">a</atem:parameter>\n</atem:invoke>\n</atem:function_calls>",
           "r[hm]c[read {\"path\":\"a\"}]", 1);
 }
 END_TEST
@@ -281,7 +310,8 @@ START_TEST(forced_and_hidden)
     ck_assert_str_eq(s.line.ptr, "t[" HERMES("{}") "]");
     buf_deinit(&s.line);
     struct dialect_options small = {.max_bytes = 64};
-    run_cut(&s, "default", &small, STR("a text that is longer than the budget of sixty-four bytes, given in one piece"), 200, false);
+    run_cut(&s, "default", &small, STR("a text that is longer than the budget of sixty-four bytes, given in one piece"),
+            200, false);
     ck_assert_str_eq(s.line.ptr, "t[a text that is longer than the budget of sixty-four bytes, given in one piece]");
     buf_deinit(&s.line);
 }
@@ -292,7 +322,8 @@ START_TEST(texts_round_trip)
 {
     struct chat_tool tools[N_TOOLS];
     json_error_t error;
-    struct chat_block call = {.kind = CHAT_TOOL_USE, .name = STR("read"),
+    struct chat_block call = {.kind = CHAT_TOOL_USE,
+                              .name = STR("read"),
                               .input = json_loads("{\"path\":\"a \\\"b\\\"\",\"limit\":3}", 0, &error)};
     tools_make(tools);
     for (size_t i = 0; dialect_at(i); i++) {
@@ -342,12 +373,42 @@ START_TEST(random_markup)
         size_t n_rows = 0;
         while (dialect_at(n_rows)) n_rows++;
         const struct dialect *d = dialect_at(below(&rng, (uint32_t)n_rows));
-        const char *const *sets[] = {d->think_start, d->think_end, d->section_start, d->section_end, d->call_start, d->call_end,
-                                     d->fn_open,     d->fn_close,  d->par_open,      d->par_close,   d->name_split, d->drop};
-        static const char *const bits[] = {"read",  "now", "{\"path\": \"a\"}", "{\"name\": \"read\", \"arguments\": {\"path\": \"b\"}}", "\n",
-                                           ">",     "\"",  "'",                "{",  "}",  "[",  "]",  "(", ")", "path=", ",", ":", " text ",
-                                           "<",     "\\",  "\\ud800",          "```json\n", "<|message|>", "<|channel|>analysis", " to=functions.now",
-                                           "path",  "</arg_key>", "<arg_value>", "<|\"|>", "call:read", "1e", "-", "tru"};
+        const char *const *sets[] = {d->think_start, d->think_end, d->section_start, d->section_end,
+                                     d->call_start,  d->call_end,  d->fn_open,       d->fn_close,
+                                     d->par_open,    d->par_close, d->name_split,    d->drop};
+        static const char *const bits[] = {"read",
+                                           "now",
+                                           "{\"path\": \"a\"}",
+                                           "{\"name\": \"read\", \"arguments\": {\"path\": \"b\"}}",
+                                           "\n",
+                                           ">",
+                                           "\"",
+                                           "'",
+                                           "{",
+                                           "}",
+                                           "[",
+                                           "]",
+                                           "(",
+                                           ")",
+                                           "path=",
+                                           ",",
+                                           ":",
+                                           " text ",
+                                           "<",
+                                           "\\",
+                                           "\\ud800",
+                                           "```json\n",
+                                           "<|message|>",
+                                           "<|channel|>analysis",
+                                           " to=functions.now",
+                                           "path",
+                                           "</arg_key>",
+                                           "<arg_value>",
+                                           "<|\"|>",
+                                           "call:read",
+                                           "1e",
+                                           "-",
+                                           "tru"};
         struct buf raw;
         buf_init(&raw, 1 << 16);
         buf_append(&raw, STR(""));
@@ -356,14 +417,16 @@ START_TEST(random_markup)
             const char *bit = k < 12 && sets[k][0] ? sets[k][0] : bits[below(&rng, sizeof bits / sizeof *bits)];
             buf_append(&raw, str_from(bit));
         }
-        struct dialect_options o = {.tools = tools, .n_tools = N_TOOLS, .keep_thinking = true, .in_thinking = below(&rng, 4) == 0};
+        struct dialect_options o = {
+            .tools = tools, .n_tools = N_TOOLS, .keep_thinking = true, .in_thinking = below(&rng, 4) == 0};
         struct seen whole, cut;
         bool limit = below(&rng, 2);
         run_cut(&whole, d->name, &o, buf_str(&raw), raw.len ? raw.len : 1, limit);
         for (size_t piece = 1; piece < 8; piece += 2) {
             run_cut(&cut, d->name, &o, buf_str(&raw), piece, limit);
-            ck_assert_msg(str_eq(buf_str(&whole.line), buf_str(&cut.line)), "%s%s, pieces of %zu of %s:\n  whole %s\n  cut   %s",
-                          d->name, o.in_thinking ? " (thinking)" : "", piece, raw.ptr, whole.line.ptr, cut.line.ptr);
+            ck_assert_msg(str_eq(buf_str(&whole.line), buf_str(&cut.line)),
+                          "%s%s, pieces of %zu of %s:\n  whole %s\n  cut   %s", d->name,
+                          o.in_thinking ? " (thinking)" : "", piece, raw.ptr, whole.line.ptr, cut.line.ptr);
             buf_deinit(&cut.line);
         }
         buf_deinit(&whole.line);

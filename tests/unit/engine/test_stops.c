@@ -3,6 +3,7 @@
 #include <string.h>
 
 #include "base/log.h"
+#include "base/memory.h"
 #include "base/rng.h"
 #include "toy.h"
 #include "unit.h"
@@ -193,7 +194,7 @@ START_TEST(the_plan_fits_the_budget)
     config = (struct engine_config){0};
     ck_assert(engine_plan_make(&p, &info, &config, (size_t)1 << 40, &e));
     ck_assert_uint_eq(p.n_ctx, 2048);
-    ck_assert_uint_gt(engine_memory_available(), 1 << 20);
+    ck_assert_uint_gt(memory_available(), 1 << 20);
 }
 END_TEST
 

@@ -1,0 +1,236 @@
+/* dfa: lazy automata over terms. A state is a term; a transition is a derivative, computed when first needed, by byte
+ * class. States from which no match can be reached are dead, so a living state is always completable (searches over
+ * more than LIVE_LIMIT states answer "alive"). */
+#include <string.h>
+
+#include "base/alloc.h"
+#include "base/hash.h"
+#include "grammar/grammar_internal.h"
+
+#define LIVE_LIMIT 3000
+#define LIVE_TOTAL 20000 /* states looked at for one grammar, then all count as alive */
+#define MAX_STATES 200000
+#define UNKNOWN (-2)
+
+/* Splits classes so that bytes of one class are all inside or all outside of s. */
+static void split_classes(struct dfa *d, const struct byteset *s)
+{
+    int16_t moved[256];
+    memset(moved, -1, sizeof moved);
+    bool outside[256] = {false};
+    for (int b = 0; b < 256; b++)
+        if (!byteset_has(s, (uint8_t)b)) outside[d->class_of[b]] = true;
+    for (int b = 0; b < 256; b++) {
+        uint8_t c = d->class_of[b];
+        if (!byteset_has(s, (uint8_t)b) || !outside[c]) continue;
+        if (moved[c] < 0) moved[c] = (int16_t)d->n_classes++;
+        d->class_of[b] = (uint8_t)moved[c];
+    }
+}
+
+static void split_strings(struct grammar *g, struct dfa *d, const struct term *t)
+{
+    struct byteset used = {{0}};
+    for (uint32_t i = t->min; i < t->max; i++) {
+        struct str s = g->terms.tables[t->a].items[i];
+        for (size_t k = t->b; k < s.len; k++) byteset_add(&used, (uint8_t)s.ptr[k]);
+    }
+    for (int b = 0; b < 256; b++) {
+        if (!byteset_has(&used, (uint8_t)b)) continue;
+        struct byteset one = {{0}};
+        byteset_add(&one, (uint8_t)b);
+        split_classes(d, &one);
+    }
+}
+
+static bool find_classes(struct grammar *g, struct dfa *d, uint32_t root)
+{
+    size_t n = g->terms.n, top = 0, cap = 0;
+    uint8_t *seen = mem_try_zalloc(n);
+    uint32_t *stack = NULL;
+    bool ok = seen && GROW(g, stack, cap, 16);
+    if (ok) stack[top++] = root;
+    while (ok && top) {
+        uint32_t id = stack[--top];
+        if (seen[id]) continue;
+        seen[id] = 1;
+        const struct term *t = &g->terms.items[id];
+        if (t->kind == TERM_KIND_SET) split_classes(d, &g->terms.sets[t->a]);
+        if (t->kind == TERM_KIND_STRS) split_strings(g, d, t);
+        if (!GROW(g, stack, cap, top + 2 + t->n)) ok = false;
+        else if (t->kind == TERM_KIND_CAT) stack[top++] = t->a, stack[top++] = t->b;
+        else if (t->kind == TERM_KIND_REP || t->kind == TERM_KIND_NOT) stack[top++] = t->a;
+        else
+            for (uint32_t i = 0; i < t->n; i++) stack[top++] = g->terms.lists[t->list + i];
+    }
+    grammar_discharge(g, cap * sizeof *stack);
+    mem_free(stack);
+    mem_free(seen);
+    for (int b = 255; b >= 0; b--) d->sample[d->class_of[b]] = (uint8_t)b;
+    return ok;
+}
+
+static bool rehash_states(struct grammar *g, struct dfa *d)
+{
+    size_t n = d->n_slots ? d->n_slots * 2 : 16;
+    uint32_t *slots = mem_try_zalloc(n * sizeof *slots);
+    if (!slots || !grammar_charge(g, (n - d->n_slots) * sizeof *slots)) return mem_free(slots), false;
+    for (uint32_t i = 0; i < d->n; i++) {
+        size_t at = (d->states[i].term * 2654435761u) & (n - 1);
+        while (slots[at]) at = (at + 1) & (n - 1);
+        slots[at] = i + 1;
+    }
+    mem_free(d->slots);
+    d->slots = slots;
+    d->n_slots = n;
+    return true;
+}
+
+static int32_t state_of(struct grammar *g, struct dfa *d, uint32_t term)
+{
+    if (term == TERM_NONE) return DFA_DEAD;
+    if (d->n * 2 >= d->n_slots && !rehash_states(g, d)) return DFA_DEAD;
+    size_t at = (term * 2654435761u) & (d->n_slots - 1);
+    for (; d->slots[at]; at = (at + 1) & (d->n_slots - 1))
+        if (d->states[d->slots[at] - 1].term == term) return (int32_t)d->slots[at] - 1;
+    if (d->n >= MAX_STATES) return g->exhausted = true, DFA_DEAD;
+    if (!GROW(g, d->states, d->states_cap, d->n + 1) || !GROW(g, d->next, d->next_cap, (d->n + 1) * d->n_classes))
+        return DFA_DEAD;
+    const struct term *t = &g->terms.items[term];
+    d->states[d->n] = (struct dfa_state){.term = term,
+                                         .accepts = t->nullable,
+                                         .count = UINT32_MAX,
+                                         .life = t->logical && !t->nullable ? LIFE_UNKNOWN : LIFE_ALIVE,
+                                         .any = term == g->terms.any_text};
+    for (size_t c = 0; c < d->n_classes; c++) d->next[d->n * d->n_classes + c] = UNKNOWN;
+    d->slots[at] = d->n + 1;
+    return (int32_t)d->n++;
+}
+
+static int32_t raw_next(struct grammar *g, struct dfa *d, uint32_t state, unsigned class)
+{
+    int32_t to = d->next[state * d->n_classes + class];
+    if (to != UNKNOWN) return to;
+    to = state_of(g, d, term_derive(g, d->states[state].term, d->sample[class]));
+    d->next[state * d->n_classes + class] = to;
+    return to;
+}
+
+struct visit {
+    uint32_t state, class;
+};
+
+/* Depth-first search for a match from `state`: what can match is mostly found on the first way down. Settles the life
+ * of the states on that way, or of all that were seen when nothing matches. */
+static void settle_life(struct grammar *g, struct dfa *d, uint32_t state)
+{
+    struct visit *stack = mem_try_alloc(LIVE_LIMIT * sizeof *stack);
+    uint32_t *seen = mem_try_alloc(LIVE_LIMIT * sizeof *seen);
+    size_t n = 0, n_seen = 0;
+    bool found = !stack || !seen || g->searched > LIVE_TOTAL, full = found;
+    if (!full) {
+        stack[n++] = (struct visit){state, 0};
+        seen[n_seen++] = state;
+        d->states[state].life = LIFE_SEARCHED;
+    }
+    while (n > 0 && !found && !full) {
+        struct visit *v = &stack[n - 1];
+        if (v->class == d->n_classes) {
+            n--;
+            continue;
+        }
+        int32_t to = raw_next(g, d, v->state, v->class ++);
+        if (to < 0) continue;
+        if (d->states[to].life == LIFE_ALIVE) found = true;
+        if (d->states[to].life != LIFE_UNKNOWN) continue;
+        if (n_seen == LIVE_LIMIT) {
+            full = true;
+            break;
+        }
+        d->states[to].life = LIFE_SEARCHED;
+        stack[n++] = (struct visit){(uint32_t)to, 0};
+        seen[n_seen++] = (uint32_t)to;
+    }
+    g->searched += (uint32_t)n_seen;
+    bool dead = !full && !found && !g->exhausted;
+    for (size_t i = 0; i < n_seen; i++) d->states[seen[i]].life = dead ? LIFE_DEAD : LIFE_UNKNOWN;
+    for (size_t i = 0; i < n; i++) d->states[stack[i].state].life = LIFE_ALIVE;
+    if (!dead) d->states[state].life = LIFE_ALIVE;
+    mem_free(stack);
+    mem_free(seen);
+}
+
+bool dfa_alive(struct grammar *g, struct dfa *d, uint32_t state)
+{
+    if (d->states[state].life == LIFE_UNKNOWN) settle_life(g, d, state);
+    return d->states[state].life == LIFE_ALIVE;
+}
+
+int32_t dfa_step_slow(struct grammar *g, struct dfa *d, uint32_t state, uint8_t byte)
+{
+    unsigned class = d->class_of[byte];
+    int32_t to = raw_next(g, d, state, class);
+    if (to < 0) return DFA_DEAD;
+    if (dfa_alive(g, d, (uint32_t)to)) return to;
+    d->next[state * d->n_classes + class] = DFA_DEAD;
+    return DFA_DEAD;
+}
+
+struct dfa *dfa_get(struct grammar *g, uint32_t term)
+{
+    uint32_t known = g->terms.items[term].dfa;
+    if (known) return dfa_alive(g, g->dfas[known - 1], 0) ? g->dfas[known - 1] : NULL;
+    if (term == TERM_NONE || g->exhausted || !GROW(g, g->dfas, g->dfas_cap, g->n_dfas + 1)) return NULL;
+    struct dfa *d = grammar_alloc(g, sizeof *d);
+    if (!d) return NULL;
+    *d = (struct dfa){.root = term, .n_classes = 1, .id = (uint32_t)g->n_dfas};
+    g->dfas[g->n_dfas++] = d;
+    if (!find_classes(g, d, term) || state_of(g, d, term) != 0) return g->n_dfas--, NULL;
+    g->terms.items[term].dfa = (uint32_t)g->n_dfas;
+    return dfa_alive(g, d, 0) ? d : NULL;
+}
+
+bool dfa_match(struct grammar *g, struct dfa *d, struct str s)
+{
+    int32_t state = 0;
+    if (!d) return false;
+    for (size_t i = 0; i < s.len && state >= 0; i++) state = dfa_step(g, d, (uint32_t)state, (uint8_t)s.ptr[i]);
+    return state >= 0 && d->states[state].accepts;
+}
+
+/* Texts from `state` on, at most COUNT_MANY; a loop gives COUNT_MANY. COUNT_BUSY marks states on the way down. */
+#define COUNT_BUSY (UINT32_MAX - 1)
+static uint32_t count_from(struct grammar *g, struct dfa *d, uint32_t state, unsigned depth)
+{
+    uint32_t known = d->states[state].count;
+    if (known == COUNT_BUSY || depth > 200) return COUNT_MANY;
+    if (known != UINT32_MAX) return known;
+    const struct term *t = &g->terms.items[d->states[state].term];
+    if (t->kind == TERM_KIND_STRS)
+        return d->states[state].count = t->max - t->min < COUNT_MANY ? t->max - t->min : COUNT_MANY;
+    if (d->states[state].any || (t->kind == TERM_KIND_REP && t->max == REPEAT_MAX))
+        return d->states[state].count = COUNT_MANY;
+    d->states[state].count = COUNT_BUSY;
+    uint32_t n = d->states[state].accepts;
+    for (int b = 0; b < 256 && n < COUNT_MANY; b++) {
+        int32_t to = dfa_step(g, d, state, (uint8_t)b);
+        if (to >= 0) n += count_from(g, d, (uint32_t)to, depth + 1);
+    }
+    if (n > COUNT_MANY) n = COUNT_MANY;
+    return d->states[state].count = n;
+}
+
+uint32_t dfa_count(struct grammar *g, struct dfa *d, uint32_t state)
+{
+    return count_from(g, d, state, 0);
+}
+
+void dfas_deinit(struct grammar *g)
+{
+    for (size_t i = 0; i < g->n_dfas; i++) {
+        mem_free(g->dfas[i]->states);
+        mem_free(g->dfas[i]->next);
+        mem_free(g->dfas[i]->slots);
+    }
+    mem_free(g->dfas);
+}

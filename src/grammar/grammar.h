@@ -1,0 +1,128 @@
+/* grammar: what a model may write. JSON Schema, GBNF, a plain regular expression or a set of tagged calls in free text
+ * become one automaton over bytes; a matcher follows one text through it, token by token, and can be rolled back.
+ *
+ * Threads: a grammar grows while it is used (lazy automata, memo), so a grammar and all its matchers belong to one
+ * thread at a time. It may be compiled in one thread and handed to another; different grammars are independent. There
+ * is no global state. A vocabulary is immutable after creation and may be shared by all threads, and so may a cache. */
+#ifndef GRAMMAR_GRAMMAR_H
+#define GRAMMAR_GRAMMAR_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "base/buf.h"
+#include "base/err.h"
+#include "base/str.h"
+#include "tokenizer/tokenizer.h"
+
+struct grammar;
+struct grammar_vocab;
+struct grammar_matcher;
+struct grammar_cache;
+
+/* ---- compiling ---- */
+
+struct grammar_options {
+    /* true: what cannot be expressed is an error that names its place and keyword. false: it is widened to the
+     * surrounding type and listed by grammar_explain; compiling then fails only when the text is no schema at all (no
+     * JSON). */
+    bool strict;
+    bool ignore_formats; /* "format" is a remark only */
+    uint32_t max_space;  /* longest run of white space between JSON tokens that is generated; 0 = none */
+    size_t max_bytes;    /* budget for everything that belongs to the grammar, lazy parts included */
+    const char *where;   /* put before pointers in messages: "tools.3.input_schema"; NULL = nothing */
+};
+void grammar_options_init(struct grammar_options *o); /* strict, 20 bytes of space, 64 MiB */
+
+/* NULL on error: ERR_INVALID with pointer and keyword, or ERR_TOO_LARGE. The result has one reference. */
+struct grammar *grammar_from_schema(struct str json, const struct grammar_options *o, struct err *e);
+struct grammar *grammar_from_gbnf(struct str text, const struct grammar_options *o, struct err *e); /* rule "root" */
+/* Whole texts that match; without ^ or $ the text may go on there. Raw bytes, no JSON around them. */
+struct grammar *grammar_from_regex(struct str pattern, const struct grammar_options *o, struct err *e);
+
+/* Free text with calls in it: after `begin` of a tag its content follows, then `end`. */
+struct grammar_tag {
+    struct str begin, end;
+    enum { GRAMMAR_TAG_SCHEMA, GRAMMAR_TAG_GBNF, GRAMMAR_TAG_REGEX, GRAMMAR_TAG_ANY_TEXT } kind;
+    struct str content; /* of that kind; GRAMMAR_TAG_ANY_TEXT takes everything up to the first `end` */
+    bool strict;        /* as in the options, for this tag alone */
+    const char *where;  /* as in the options */
+};
+struct grammar_tags {
+    const struct grammar_tag *tags;
+    size_t n_tags;
+    const struct str *triggers; /* free text ends where one of these stands; each tag's begin starts with one */
+    size_t n_triggers;
+    bool forced;        /* the text starts with a call (no free text before it) */
+    bool single;        /* at most one call, and then the end */
+    bool text_after;    /* free text may follow a call */
+    struct str between; /* between calls that follow each other directly, may be empty */
+};
+struct grammar *grammar_from_tags(const struct grammar_tags *t, const struct grammar_options *o, struct err *e);
+
+struct grammar *grammar_ref(struct grammar *g);
+void grammar_unref(struct grammar *g); /* NULL is fine */
+
+/* One line for each thing that is wider than asked for or ignored: "properties.x.pattern: lookahead ...". */
+bool grammar_explain(const struct grammar *g, struct buf *out);
+size_t grammar_memory(const struct grammar *g); /* bytes that count against max_bytes now */
+/* Whether some text is accepted at all: strict callers refuse a schema that nothing satisfies. */
+bool grammar_satisfiable(struct grammar *g);
+
+/* The whole text at once, with all the freedom JSON gives (white space, escapes, any form of a number). On refusal says
+ * where. */
+bool grammar_check(struct grammar *g, struct str text, struct err *e);
+
+/* ---- a cache shared by requests (and threads): compiled grammars by the bytes they came from ---- */
+
+struct grammar_cache *grammar_cache_create(size_t max_bytes);
+void grammar_cache_destroy(struct grammar_cache *c);
+/* A grammar nobody uses at the moment is taken out and belongs to the caller (one reference), or NULL. A grammar is
+ * never with two callers at the same time, because it grows while it is used. */
+struct grammar *grammar_cache_take(struct grammar_cache *c, struct str key);
+/* Gives a grammar (back) under its key; takes over the reference. What was used longest ago goes when it is full. */
+void grammar_cache_put(struct grammar_cache *c, struct str key, struct grammar *g);
+size_t grammar_cache_memory(struct grammar_cache *c);
+
+/* ---- tokens ---- */
+
+/* The trie of all texts of t; control tokens have none and can therefore never come out of a grammar, except tokens
+ * that end a generation, where the grammar accepts. t must outlive it. */
+struct grammar_vocab *grammar_vocab_create(const struct tokenizer *t, struct err *e);
+/* The same over a list of texts; an empty text = a control token. ends[i] (may be NULL) marks the ids that end a text.
+ * The texts are copied. */
+struct grammar_vocab *grammar_vocab_from_texts(const struct str *texts, const bool *ends, size_t n, struct err *e);
+void grammar_vocab_destroy(struct grammar_vocab *v);
+size_t grammar_vocab_size(const struct grammar_vocab *v);
+size_t grammar_vocab_memory(const struct grammar_vocab *v);
+#define GRAMMAR_MASK_WORDS(n_tokens) (((n_tokens) + 31) / 32)
+
+/* v may be NULL when only bytes are fed. Holds a reference to g; v must outlive it. */
+struct grammar_matcher *grammar_matcher_create(struct grammar *g, const struct grammar_vocab *v, struct err *e);
+/* The same position again (a second branch of a search); steps can be undone only down to here. NULL without memory. */
+struct grammar_matcher *grammar_matcher_clone(const struct grammar_matcher *m);
+void grammar_matcher_destroy(struct grammar_matcher *m);
+
+/* Whether the token (the bytes) may come next; nothing changes. */
+bool grammar_matcher_check(struct grammar_matcher *m, uint32_t token);
+/* Goes on if it may; false leaves the position as it was. Every success is one step. */
+bool grammar_matcher_accept(struct grammar_matcher *m, uint32_t token);
+bool grammar_matcher_feed(struct grammar_matcher *m, struct str bytes);
+/* Takes back the last n steps; false if fewer are remembered (the last GRAMMAR_STEPS are). O(1) a step. */
+#define GRAMMAR_STEPS 256
+bool grammar_matcher_rollback(struct grammar_matcher *m, size_t n);
+/* bits[GRAMMAR_MASK_WORDS(size)]: bit set = the token may come next. Returns the number of set bits; 0 only when the
+ * grammar ran out of its budget. */
+size_t grammar_matcher_mask(struct grammar_matcher *m, uint32_t *bits);
+bool grammar_matcher_may_end(struct grammar_matcher *m); /* what was written is complete */
+bool grammar_matcher_ended(struct grammar_matcher *m);   /* ... and nothing can follow */
+/* Text that must come next whatever the model does (possibly nothing), at most `max` bytes; nothing changes. */
+bool grammar_matcher_forced(struct grammar_matcher *m, struct buf *out, size_t max);
+/* The forced text as tokens, without the last one(s) a longer token could replace: those go back to the model. */
+bool grammar_matcher_forced_tokens(struct grammar_matcher *m, struct token_list *out, const struct tokenizer *t,
+                                   struct err *e);
+/* False inside free text that nothing constrains (no trigger seen): the engine may skip all checks. */
+bool grammar_matcher_constrains(const struct grammar_matcher *m);
+
+#endif

@@ -1,0 +1,31 @@
+/* vocab_internal: the tries of a vocabulary, for mask.c. */
+#ifndef GRAMMAR_VOCAB_INTERNAL_H
+#define GRAMMAR_VOCAB_INTERNAL_H
+
+#include "grammar/grammar.h"
+
+#define TOKEN_BYTES_MAX 255 /* longer tokens can never come out of a grammar */
+#define PLAIN_SLICES 33     /* plain texts of at most 0, 1, ... 31 characters, and all */
+
+struct trie_node {
+    uint32_t token; /* the first that ends here, or TOKEN_NONE; next_same has the others */
+    uint32_t skip;  /* index behind this subtree */
+    uint8_t byte, depth;
+};
+struct trie {
+    struct trie_node *nodes;
+    size_t n;
+};
+struct grammar_vocab {
+    uint32_t n, longest; /* longest: characters of a plain text */
+    size_t n_words, memory;
+    uint32_t *offsets; // [n + 1]
+    char *bytes;
+    uint32_t *ends;      // [n_words] bit set: ends a generation
+    uint32_t *next_same; // [n]
+    uint32_t *slices;    // [PLAIN_SLICES][n_words]
+    struct trie plain, rest;
+};
+struct str grammar_vocab_text(const struct grammar_vocab *v, uint32_t id);
+
+#endif

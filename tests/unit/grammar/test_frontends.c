@@ -1,0 +1,160 @@
+/* Unit tests of grammar, other languages: regular expressions, GBNF, calls in free text. */
+#include <string.h>
+
+#include "grammar/grammar.h"
+#include "unit.h"
+
+void add_frontend_tests(TCase *tc);
+
+static struct grammar *gbnf(const char *text, struct err *e)
+{
+    struct grammar_options o;
+    grammar_options_init(&o);
+    return grammar_from_gbnf(str_from(text), &o, e);
+}
+
+static bool ok(struct grammar *g, const char *text)
+{
+    return grammar_check(g, str_from(text), NULL);
+}
+
+START_TEST(a_regex_takes_whole_texts)
+{
+    struct grammar_options o;
+    grammar_options_init(&o);
+    struct grammar *g = grammar_from_regex(STR("^(?:[a-c]\\d+|\\u{e9})$"), &o, NULL);
+    ck_assert_ptr_nonnull(g);
+    ck_assert(ok(g, "a12"));
+    ck_assert(ok(g, "\xc3\xa9"));
+    ck_assert(!ok(g, "a"));
+    ck_assert(!ok(g, "d1"));
+    grammar_unref(g);
+}
+END_TEST
+
+START_TEST(what_no_automaton_can_do_is_an_error)
+{
+    static const char *const patterns[] = {"(?!a)b", "(a)\\1", "a\\b", "(", "a)", "[z-a]", "a{3,2}", "*", "\\p{L}"};
+    struct grammar_options o;
+    struct err e;
+    grammar_options_init(&o);
+    ck_assert_ptr_null(grammar_from_regex(str_from(patterns[_i]), &o, &e));
+    ck_assert_int_eq(e.kind, ERR_INVALID);
+}
+END_TEST
+
+START_TEST(recursive_rules_balance)
+{
+    struct err e = {0};
+    struct grammar *g = gbnf("root ::= list # a comment\nlist ::= \"[\" ( item (\",\" item)* )? \"]\"\nitem ::= list | "
+                             "[0-9]+\n     | \"x\"{2,3}\n",
+                             &e);
+    ck_assert_msg(g != NULL, "%s", e.msg);
+    ck_assert(ok(g, "[]"));
+    ck_assert(ok(g, "[1,[2,[]],xx]"));
+    ck_assert(!ok(g, "[1,[2]"));
+    ck_assert(!ok(g, "[x]"));
+    ck_assert(!ok(g, "[1,]"));
+    grammar_unref(g);
+}
+END_TEST
+
+START_TEST(wrong_grammars_name_the_line)
+{
+    static const char *const texts[] = {"root ::= a",
+                                        "root ::= root \"x\" | \"y\"",
+                                        "x ::= \"a\"",
+                                        "root ::= \"a",
+                                        "root = \"a\"",
+                                        "root ::= (\"a\"",
+                                        ""};
+    struct err e = {0};
+    ck_assert_ptr_null(gbnf(texts[_i], &e));
+    ck_assert_ptr_nonnull(strstr(e.msg, "grammar"));
+}
+END_TEST
+
+static const struct grammar_tag tags[] = {
+    {STR("<call>{\"name\": \"add\", \"arguments\": "), STR("}</call>"), GRAMMAR_TAG_SCHEMA,
+     STR("{\"type\":\"object\",\"properties\":{\"n\":{\"type\":\"integer\"}},\"required\":[\"n\"],"
+         "\"additionalProperties\":false}"),
+     true, "tools.0.input_schema"},
+    {STR("<call>{\"name\": \"say\", \"arguments\": "), STR("}</call>"), GRAMMAR_TAG_SCHEMA,
+     STR("{\"type\":\"object\"}"), false, "tools.1.input_schema"},
+    {STR("<raw>"), STR("</raw>"), GRAMMAR_TAG_ANY_TEXT, STR_NONE, true, NULL},
+};
+
+static struct grammar *tagged(bool forced, bool single, bool text_after)
+{
+    static const struct str triggers[] = {STR("<call>"), STR("<raw>")};
+    struct grammar_tags t = {.tags = tags,
+                             .n_tags = 3,
+                             .triggers = triggers,
+                             .n_triggers = 2,
+                             .forced = forced,
+                             .single = single,
+                             .text_after = text_after,
+                             .between = STR("\n")};
+    struct grammar_options o;
+    struct err e = {0};
+    grammar_options_init(&o);
+    struct grammar *g = grammar_from_tags(&t, &o, &e);
+    ck_assert_msg(g != NULL, "%s", e.msg);
+    return g;
+}
+
+#define ADD "<call>{\"name\": \"add\", \"arguments\": {\"n\":1}}</call>"
+
+START_TEST(free_text_ends_at_a_trigger)
+{
+    struct grammar *g = tagged(false, false, true);
+    ck_assert(ok(g, "no call, <call or <cal at all"));
+    ck_assert(ok(g, "text " ADD));
+    ck_assert(ok(g, ADD "\n" ADD " and text"));
+    ck_assert(ok(g, "<<raw>any < thing </raw>"));
+    ck_assert(!ok(g, "text <call>{\"name\": \"sub\""));
+    ck_assert(!ok(g, "<call>{\"name\": \"add\", \"arguments\": {\"n\":\"1\"}}</call>"));
+    ck_assert(!ok(g, "<raw>open"));
+    grammar_unref(g);
+}
+END_TEST
+
+START_TEST(a_forced_single_call_is_the_whole_text)
+{
+    struct grammar *g = tagged(true, true, false);
+    ck_assert(ok(g, ADD));
+    ck_assert(!ok(g, ""));
+    ck_assert(!ok(g, "text " ADD));
+    ck_assert(!ok(g, ADD "\n" ADD));
+    ck_assert(!ok(g, ADD " text"));
+    grammar_unref(g);
+}
+END_TEST
+
+START_TEST(free_text_is_known_to_be_free)
+{
+    struct grammar *g = tagged(false, false, true);
+    struct grammar_matcher *m = grammar_matcher_create(g, NULL, NULL);
+    ck_assert(!grammar_matcher_constrains(m));
+    ck_assert(grammar_matcher_feed(m, STR("Hello <call>")));
+    ck_assert(grammar_matcher_constrains(m));
+    struct buf b;
+    buf_init(&b, 100);
+    ck_assert(grammar_matcher_forced(m, &b, 100));
+    ck_assert_str_eq(b.ptr, "{\"name\": \"");
+    buf_deinit(&b);
+    grammar_matcher_destroy(m);
+    grammar_unref(g);
+}
+END_TEST
+
+void add_frontend_tests(TCase *tc)
+{
+    tcase_add_test(tc, a_regex_takes_whole_texts);
+    tcase_add_loop_test(tc, what_no_automaton_can_do_is_an_error, 0, 9);
+    tcase_add_test(tc, recursive_rules_balance);
+    tcase_add_loop_test(tc, wrong_grammars_name_the_line, 0, 7);
+    tcase_add_test(tc, free_text_ends_at_a_trigger);
+    tcase_add_test(tc, a_forced_single_call_is_the_whole_text);
+    tcase_add_test(tc, free_text_is_known_to_be_free);
+}
