@@ -6,6 +6,7 @@
 
 #include "base/alloc.h"
 #include "base/rng.h"
+#include "local/prompt.h"
 #include "local/signature.h"
 
 #define MAX_BYTES ((size_t)64 << 20)
@@ -143,7 +144,12 @@ static struct str raw_behind_thinking(const struct answer *a)
 static void remember(const struct answer *a)
 {
     struct str raw = raw_behind_thinking(a);
+    struct buf seamed;
     if (!a->config.memory || !a->n_calls || a->raw.failed || !raw.len) return;
+    buf_init(&seamed, MAX_BYTES);
+    if (!a->config.in_thinking && !dialect_parser_think_bytes(a->parser) &&
+        prompt_seam(&seamed, raw, a->config.tail, a->config.lead))
+        raw = buf_str(&seamed);
     struct made_call *calls = mem_alloc(a->n_calls * sizeof *calls);
     for (size_t i = 0; i < a->n_calls; i++)
         calls[i] = (struct made_call){str_from(a->calls[i].id), buf_str(&a->calls[i].name),
@@ -154,6 +160,7 @@ static void remember(const struct answer *a)
                                                             .calls = calls,
                                                             .n_calls = a->n_calls});
     mem_free(calls);
+    buf_deinit(&seamed);
 }
 
 void answer_finish(struct answer *a, bool cut)

@@ -29,8 +29,9 @@ struct job {
     void *ctx;
     atomic_bool cancelled;
     atomic_uint_fast64_t engine_id; /* 0 = not submitted yet */
-    struct buf opened_call;         /* these two are set by the worker before the first news */
+    struct buf opened_call;         /* these are set by the worker before the first news */
     bool in_thinking;
+    struct str tail, lead; /* of prompt_seam */
     struct answer *answer; /* from the first news on; I/O thread */
     bool started;          /* I/O thread */
 };
@@ -186,6 +187,8 @@ static void do_job(struct job *job)
     } else if (ok) {
         buf_append(&job->opened_call, buf_str(&text.opened_call));
         job->in_thinking = text.in_thinking;
+        job->tail = text.tail;
+        job->lead = text.lead;
         ok = submit_to_engine(job, &prompt, &e);
     }
     if (!ok) news_fail(job, &e);
@@ -315,6 +318,8 @@ static struct answer *answer_of(struct job *job)
                                    .key = l->key,
                                    .opened_call = buf_str(&job->opened_call),
                                    .in_thinking = job->in_thinking,
+                                   .tail = job->tail,
+                                   .lead = job->lead,
                                    .sink = on_block_event,
                                    .ctx = job};
     return job->answer = answer_create(&config);

@@ -26,6 +26,9 @@ struct prompt_maker {
     const struct dialect *dialect;
     struct dialect_traits traits;
     struct tokenizer_info info;
+    struct seam {
+        struct buf tail, lead;
+    } seams[2];                    /* by whether the model is to think; see prompt_seam */
     struct shape shapes[N_SHAPES]; /* the right one first; behind it what loses less than an error would */
 };
 
@@ -33,6 +36,17 @@ static json_t *token_text(const struct prompt_maker *p, uint32_t id)
 {
     struct str text = tokenizer_text(p->tokenizer, id);
     return json_stringn(text.ptr ? text.ptr : "", text.len);
+}
+
+/* Templates know one of these names each. Earlier reasoning stays where a template can keep it: dropping it would
+ * change text that is in the cache. */
+static void set_reasoning(json_t *context, bool thinks, const char *effort)
+{
+    json_object_set_new(context, "enable_thinking", json_boolean(thinks));
+    json_object_set_new(context, "thinking", json_boolean(thinks));
+    json_object_set_new(context, "preserve_thinking", json_true());
+    json_object_set_new(context, "clear_thinking", json_false());
+    if (effort) json_object_set_new(context, "reasoning_effort", json_string(effort));
 }
 
 /* What every rendering gets. tools may be NULL. */
@@ -54,6 +68,57 @@ static bool probe_render(void *ctx, struct buf *out, json_t *messages, json_t *t
     bool ok = context && jinja_render(p->template, out, NULL, NULL, context, NULL, &limits, NULL);
     json_decref(context);
     return ok;
+}
+
+#define SEAM_KEY "qzcontentqz"
+#define SEAM_MAX_BYTES 400
+
+static bool render_probe(const struct prompt_maker *p, struct buf *out, json_t *messages, bool thinks)
+{
+    json_t *context = messages ? base_context(p, messages, NULL) : NULL;
+    struct jinja_limits limits = {.max_output_bytes = out->max_bytes};
+    if (context) set_reasoning(context, thinks, NULL);
+    bool ok = context && jinja_render(p->template, out, NULL, NULL, context, NULL, &limits, NULL);
+    json_decref(context);
+    json_decref(messages);
+    return ok;
+}
+
+/* Renders a question, and the same with an answer behind it, and compares them where the answer begins. */
+static void find_seam(struct prompt_maker *p, bool thinks)
+{
+    struct seam *seam = &p->seams[thinks];
+    struct buf asked, answered;
+    size_t same = 0;
+    buf_init(&seam->tail, SEAM_MAX_BYTES);
+    buf_init(&seam->lead, SEAM_MAX_BYTES);
+    buf_init(&asked, 4 << 20);
+    buf_init(&answered, 4 << 20);
+    const char *role = p->shapes[0].results ? "tool" : "user";
+    bool ok = render_probe(p, &asked, json_pack("[{s:s, s:s}]", "role", "user", "content", "qzuser"), thinks) &&
+              render_probe(p, &answered,
+                           json_pack("[{s:s, s:s}, {s:s, s:s}, {s:s, s:s, s:s, s:s}]", "role", "user", "content",
+                                     "qzuser", "role", "assistant", "content", SEAM_KEY, "role", role, "content",
+                                     "qzresult", "name", "qztool", "tool_call_id", "qzcall001"),
+                           thinks);
+    while (ok && same < asked.len && same < answered.len && asked.ptr[same] == answered.ptr[same]) same++;
+    ptrdiff_t key = ok ? str_find(buf_str(&answered), STR(SEAM_KEY), same) : -1;
+    if (key >= 0) {
+        buf_append(&seam->tail, str_slice(buf_str(&asked), same, asked.len));
+        buf_append(&seam->lead, str_slice(buf_str(&answered), same, (size_t)key));
+    }
+    if (seam->tail.failed || seam->lead.failed || (seam->tail.len && seam->lead.len)) {
+        buf_clear(&seam->tail);
+        buf_clear(&seam->lead);
+    }
+    buf_deinit(&asked);
+    buf_deinit(&answered);
+}
+
+bool prompt_seam(struct buf *out, struct str raw, struct str tail, struct str lead)
+{
+    if (lead.len && str_starts(raw, lead)) raw = str_slice(raw, lead.len, raw.len);
+    return buf_append(out, tail) && buf_append(out, raw);
 }
 
 static void find_shapes(struct prompt_maker *p)
@@ -92,6 +157,8 @@ struct prompt_maker *prompt_maker_create(const struct tokenizer *t, struct str t
     p->dialect = dialect_detect(source);
     dialect_traits_get(p->dialect, &p->traits);
     find_shapes(p);
+    find_seam(p, false);
+    find_seam(p, true);
     return p;
 }
 
@@ -99,6 +166,10 @@ void prompt_maker_destroy(struct prompt_maker *p)
 {
     if (!p) return;
     jinja_destroy(p->template);
+    for (size_t i = 0; i < 2; i++) {
+        buf_deinit(&p->seams[i].tail);
+        buf_deinit(&p->seams[i].lead);
+    }
     mem_free(p);
 }
 
@@ -151,6 +222,14 @@ static void copy_piece(struct splice *s, struct str text, size_t from, size_t to
     }
 }
 
+/* How much of a remembered text the template wrote: the tail of the prompt that it answered. */
+static size_t template_len(const struct prompt_maker *p, struct str raw)
+{
+    for (size_t i = 0; i < 2; i++)
+        if (str_starts(raw, buf_str(&p->seams[i].tail)) && p->seams[i].tail.len) return p->seams[i].tail.len;
+    return 0;
+}
+
 /* Puts each remembered text in the place of its key. Where calls are made of control tokens these must be seen as such;
  * elsewhere the text counts as a client's. */
 static bool put_raws(const struct prompt_maker *p, struct prompt *out, const struct turns *turns)
@@ -167,6 +246,7 @@ static bool put_raws(const struct prompt_maker *p, struct prompt *out, const str
         copy_piece(&s, text, at, (size_t)found);
         size_t from = s.out.len;
         buf_append(&s.out, buf_str(&turns->raws[i].text));
+        from += template_len(p, buf_str(&turns->raws[i].text));
         if (!p->traits.calls_are_control) add_tainted(&s.spans, from, s.out.len);
         at = (size_t)found + key.len;
         while (s.next < s.end && s.next->to <= at) s.next++;
@@ -188,18 +268,10 @@ static const char *effort_of(const struct chat_request *req)
     return req->effort.len ? "high" : NULL;
 }
 
-/* Templates know one of these names each. Earlier reasoning stays where a template can keep it: dropping it would
- * change text that is in the cache. */
-static void set_reasoning(json_t *context, const struct chat_request *req, bool with_effort)
+static bool wants_thinking(const struct chat_request *req)
 {
     bool forced = req->tool_choice == CHAT_TOOLS_ANY || req->tool_choice == CHAT_TOOLS_ONE;
-    bool thinks = req->thinking != CHAT_THINKING_OFF && !forced;
-    json_object_set_new(context, "enable_thinking", json_boolean(thinks));
-    json_object_set_new(context, "thinking", json_boolean(thinks));
-    json_object_set_new(context, "preserve_thinking", json_true());
-    json_object_set_new(context, "clear_thinking", json_false());
-    const char *effort = with_effort ? effort_of(req) : NULL;
-    if (effort) json_object_set_new(context, "reasoning_effort", json_string(effort));
+    return req->thinking != CHAT_THINKING_OFF && !forced;
 }
 
 static bool render_shape(const struct prompt_maker *p, struct prompt *out, bool *raised, const struct chat_request *req,
@@ -212,7 +284,7 @@ static bool render_shape(const struct prompt_maker *p, struct prompt *out, bool 
     *raised = false;
     if (ok) {
         struct jinja_limits limits = {.max_output_bytes = MAX_PROMPT_BYTES, .max_memory_bytes = 4 * MAX_PROMPT_BYTES};
-        set_reasoning(context, req, with_effort);
+        set_reasoning(context, wants_thinking(req), with_effort ? effort_of(req) : NULL);
         ok = jinja_render(p->template, &out->text, &out->tainted, raised, context, NULL, &limits, e) &&
              (put_raws(p, out, &turns) ||
               err_set(e, ERR_TOO_LARGE, "the prompt is larger than %zu bytes", MAX_PROMPT_BYTES));
@@ -277,6 +349,15 @@ static bool append_prefill(const struct prompt_maker *p, struct prompt *out, con
     return ok;
 }
 
+/* The beginning of a call of that name; where the whole call is JSON, up to its arguments, so that the model cannot
+ * lengthen the name. */
+static void begin_call(const struct prompt_maker *p, struct buf *out, struct str name)
+{
+    buf_append(out, p->traits.call_start);
+    buf_append(out, name);
+    if (name.len && str_ends(p->traits.call_start, STR("{\"name\": \""))) buf_append(out, STR("\", \"arguments\": "));
+}
+
 /* A call that the client demands is begun for the model, with the name if there is but one. */
 static bool append_forced(const struct prompt_maker *p, struct prompt *out, const struct chat_request *req)
 {
@@ -285,8 +366,7 @@ static bool append_forced(const struct prompt_maker *p, struct prompt *out, cons
     if (!is_forced || req->n_tools == 0 || p->traits.call_start.len == 0) return true;
     if (req->tool_choice == CHAT_TOOLS_ANY && req->n_tools == 1) name = req->tools[0].name;
     close_thinking(p, out);
-    buf_append(&out->opened_call, p->traits.call_start);
-    buf_append(&out->opened_call, name);
+    begin_call(p, &out->opened_call, name);
     return !out->opened_call.failed && buf_append(&out->text, buf_str(&out->opened_call));
 }
 
@@ -296,6 +376,8 @@ bool prompt_render(const struct prompt_maker *p, struct prompt *out, const struc
 {
     if (!render_some_shape(p, out, req, e)) return false;
     out->in_thinking = ends_in_thinking(p, out);
+    out->tail = buf_str(&p->seams[wants_thinking(req)].tail);
+    out->lead = buf_str(&p->seams[wants_thinking(req)].lead);
     if ((turns_has_prefill(req) && !append_prefill(p, out, req)) || !append_forced(p, out, req) || out->text.failed)
         return err_set(e, ERR_TOO_LARGE, "the prompt is larger than %zu bytes", MAX_PROMPT_BYTES);
     return true;

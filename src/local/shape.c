@@ -144,6 +144,12 @@ static void probe_neighbours(const struct prober *p, struct shape *s)
         s->results &&
         !ARRIVES(p, list(4, turn("user", S_USER), calling(p, "", 0, 0), result(p, 0), turn("user", S_LATER)),
                  tools(p, false), S_RESULT, S_LATER);
+    if (s->calls && !s->system_as_user)
+        s->system_as_user = !ARRIVES(p,
+                                     list(4, turn("system", S_SYSTEM), turn("user", S_USER), calling(p, "", 0, 0),
+                                          s->results ? result(p, 0) : turn("user", S_RESULT)),
+                                     tools(p, false), S_SYSTEM, S_USER);
+    s->mid_system_as_user = s->mid_system_as_user || s->system_as_user;
     s->raw = ARRIVES(
         p, list(3, turn("user", S_USER), turn("assistant", S_TEXT), s->results ? result(p, 0) : turn("user", S_RESULT)),
         tools(p, false), S_TEXT, S_RESULT);

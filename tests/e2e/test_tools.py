@@ -23,7 +23,7 @@ SCRIPTS = {
     "[[think]]": "<think>\nThe user wants the weather, so I look.\n</think>\n\n" + CALL.replace("Oslo", "Paris"),
     "[[odd]]": '<tool_call>\n{"name":"get_weather","arguments":{"days":1e1,"city":"K\\u00f8ge"}}\n</tool_call>',
     "[[bad]]": '<tool_call>\nthis is no JSON, {"name" it is not\n</tool_call>',
-    "[[rest]]": '", "arguments": {"zone": "UTC"}}\n</tool_call>',
+    "[[rest]]": '{"zone": "UTC"}}\n</tool_call>',
     "[[done]]": "It is three degrees below zero and it snows.",
 }
 TOOLS = [
@@ -161,7 +161,7 @@ def test_the_whole_prompt_is_reused_in_a_tool_loop(ask):
         messages += [turn(m), results(m, content)]
         # What the SDK sends back has been through json.loads and model_dump: 1e1 is 10.0 now, keys are escaped otherwise.
         after = ask(messages, max_tokens=1).usage
-        assert after.cache_read_input_tokens >= 0.99 * before - 32, (before, after)
+        assert after.cache_read_input_tokens >= before - 1, (before, after)
 
 
 def test_a_changed_call_is_rendered_as_it_was_sent(ask):
@@ -306,7 +306,7 @@ def test_documents_of_text_are_read_and_others_named(ask):
 
 @pytest.mark.parametrize("choice, tools", [({"type": "tool", "name": "get_time"}, TOOLS), ({"type": "any"}, TOOLS[1:])])
 def test_a_forced_call_is_begun_for_the_model(ask, choice, tools):
-    m = ask("[[rest]]", tool_choice=choice, tools=tools)  # the script is what comes behind the name
+    m = ask("[[rest]]", tool_choice=choice, tools=tools)  # the script is what comes behind the name: the arguments
     assert m.stop_reason == "tool_use" and [(c.name, c.input) for c in m.content] == [("get_time", {"zone": "UTC"})]
     back = ask([{"role": "user", "content": "[[rest]]"}, turn(m), results(m)], tools=tools)
     assert text(back) == SCRIPTS["[[done]]"]
