@@ -39,7 +39,7 @@ static const struct row rows[] = {
     {"threads", "t", KIND_U32, ENGINE | CMD_INSPECT, AT(threads), 0, 256, "0", "N",
      "compute threads; 0 = physical cores available"},
     {"cpu-level", NULL, KIND_STR, ENGINE | CMD_BENCH, AT(cpu_level), 0, 0, NULL, "LEVEL",
-     "c, avx2, avx512 or amx; default: the best this CPU has"},
+     "c, avx2, avx512 or amx; default: the fastest this CPU has"},
     {"chat-template-file", NULL, KIND_STR, ENGINE, AT(chat_template_file), 0, 0, NULL, "FILE",
      "Jinja chat template in place of the model's"},
     {"alias", "a", KIND_LIST, CMD_SERVE, AT(alias), 0, 0, NULL, "NAME", "further model name (repeatable)"},

@@ -90,9 +90,9 @@ static bool fits_memory(const struct gguf *g, struct err *e)
 
 bool stack_open_model(struct stack *s, const struct options *o, uint32_t threads, bool check_only, struct err *e)
 {
-    enum cpu_level level = cpu_level_detect();
+    enum cpu_level level = cpu_level_default();
     if (o->cpu_level) {
-        enum cpu_level best = level;
+        enum cpu_level best = cpu_level_detect();
         if (!cpu_level_parse(&level, o->cpu_level))
             return err_set(e, ERR_INVALID, "--cpu-level: expected c, avx2, avx512 or amx, found \"%s\"", o->cpu_level);
         if (level > best)

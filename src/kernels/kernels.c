@@ -101,6 +101,12 @@ enum cpu_level cpu_level_detect(void)
 }
 #endif
 
+enum cpu_level cpu_level_default(void)
+{
+    enum cpu_level best = cpu_level_detect();
+    return best > CPU_AVX512 ? CPU_AVX512 : best;
+}
+
 /* Every level lays its functions over those of the levels below; NULL = nothing of its own. */
 static void (*const fills[CPU_LEVEL_N])(struct kernels *k) = {
     [CPU_C] = kernels_fill_c,
