@@ -108,8 +108,8 @@ struct kernels {
 
 /* The highest level that this CPU and operating system allow (asks the kernel for AMX state: Linux arch_prctl). */
 enum cpu_level cpu_level_detect(void);
-/* The level to use when nobody asks for one. Not amx even where it is there: with a scale for every 32 values its products
- * are 12 % slower than avx512's on small models and 3 % faster on 1.5 B (docs/performance.md). */
+/* The level to use when nobody asks for one. Not amx even where it is there: with a scale for every 32 values its
+ * products are 12 % slower than avx512's on small models and 3 % faster on 1.5 B (docs/performance.md). */
 enum cpu_level cpu_level_default(void);
 const char *cpu_level_name(enum cpu_level level);
 bool cpu_level_parse(enum cpu_level *level, const char *name);
