@@ -55,7 +55,7 @@ static bool part_check(const struct compute *c, const struct weight_part *part, 
     return true;
 }
 
-/* Lays out parts and segments (panels hold offsets into the map for now). */
+/* Lays out parts and segments (panels hold offsets until the map is there). */
 static bool layout(struct weight *w, const struct compute *c, const struct weight_part *parts, struct err *e)
 {
     int panel_rows = c->kernels.panel_rows;
