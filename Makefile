@@ -32,9 +32,9 @@ SAN_fuzz := -fsanitize=address,undefined
 SAN_cov := --coverage
 CFLAGS_ALL += $(OPT_$(MODE)) $(shell pkg-config --cflags $(PKGS) 2>/dev/null) $(CFLAGS)
 
-# Asserts state contracts between our own functions and stay on everywhere but in the inner loops. Fuzzers leave those alone:
-# instrumented by clang they compile for many minutes, and the kernel tests run them under gcc's sanitizers.
-kernel_flags = $(if $(filter src/kernels/%,$(1)),-DNDEBUG $(if $(filter release,$(MODE)),-O3) $(if $(filter fuzz,$(MODE)),-fno-sanitize=all))
+# Asserts state contracts between our own functions and stay on everywhere but in the inner loops. Fuzzers and TSan leave those alone:
+# instrumented they compile or run for many minutes; they take no locks, and the kernel tests run them under ASan and UBSan.
+kernel_flags = $(if $(filter src/kernels/%,$(1)),-DNDEBUG $(if $(filter release,$(MODE)),-O3) $(if $(filter fuzz tsan,$(MODE)),-fno-sanitize=all))
 
 # The file's suffix selects its instruction set; nothing else may use it (tools/check-isa).
 # -O3 only where speed matters: a sanitizer on top of it compiles for minutes.
