@@ -1,7 +1,12 @@
 /* chat: life of a request. See chat.h for who owns what. */
 #include "chat/chat.h"
 
+#include <stdarg.h>
+#include <stdio.h>
+
 #include "base/alloc.h"
+
+#define NOTE_MAX_BYTES 500
 
 struct chat_request *chat_request_create(size_t max_bytes)
 {
@@ -16,4 +21,17 @@ void chat_request_destroy(struct chat_request *r)
     json_decref(r->json);
     arena_deinit(&r->arena);
     mem_free(r);
+}
+
+void chat_note(struct chat_request *r, const char *fmt, ...)
+{
+    char text[NOTE_MAX_BYTES];
+    va_list ap;
+    va_start(ap, fmt);
+    vsnprintf(text, sizeof text, fmt, ap);
+    va_end(ap);
+    struct chat_note *note = arena_try_alloc(&r->arena, sizeof *note);
+    if (!note) return;
+    *note = (struct chat_note){.next = r->notes, .text = arena_try_str(&r->arena, str_from(text))};
+    if (note->text.ptr) r->notes = note;
 }

@@ -84,9 +84,18 @@ struct chat_request {
     bool stream;
     struct str user_id, session_id, agent_id; /* affinity hints, may be empty */
     uint64_t salt;                            /* cache salt of the caller's key */
+    struct chat_note *notes;                  /* what is answered without being honoured; newest first */
 };
 struct chat_request *chat_request_create(size_t max_bytes); /* arena budget */
 void chat_request_destroy(struct chat_request *r);
+
+struct chat_note {
+    struct chat_note *next;
+    struct str text; /* "tools.0.input_schema.properties.x.pattern: lookahead is not enforced" */
+};
+/* Remembers something that cannot be honoured although the request is answered; the client learns it with
+ * CHAT_EVENT_START. By whoever owns the request, before START is sent. Never fails: without room it is dropped. */
+void chat_note(struct chat_request *r, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
 
 struct chat_usage {
     uint32_t input_tokens;  /* whole prompt */
@@ -109,7 +118,8 @@ struct chat_event {
     enum chat_block_kind block;
     struct str id, name, text, signature, stop_sequence; /* borrowed for the call */
     enum chat_stop stop;
-    struct chat_usage usage; /* START, FINISH */
+    struct chat_usage usage;       /* START, FINISH */
+    const struct chat_note *notes; /* START */
     const struct err *err;
 };
 /* One block is open at a time; START comes first, FINISH or ERROR last and once. The deltas of a TOOL_USE block are

@@ -300,7 +300,7 @@ static void emit_start(struct job *job, struct chat_usage usage)
     if (job->started) return;
     job->started = true;
     usage.output_tokens = 0;
-    emit(job, (struct chat_event){.kind = CHAT_EVENT_START, .usage = usage});
+    emit(job, (struct chat_event){.kind = CHAT_EVENT_START, .usage = usage, .notes = job->req->notes});
 }
 
 static void on_block_event(void *ctx, const struct chat_event *ev)
