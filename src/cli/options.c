@@ -48,6 +48,8 @@ static const struct row rows[] = {
     {"api-key", NULL, KIND_LIST, CMD_SERVE, AT(api_key), 0, 0, NULL, "KEY", "require this key (repeatable)"},
     {"api-key-file", NULL, KIND_STR, CMD_SERVE, AT(api_key_file), 0, 0, NULL, "FILE",
      "keys, one a line; # starts a comment"},
+    {"pdftotext", NULL, KIND_STR, CMD_SERVE, AT(pdftotext), 0, 0, NULL, "PROGRAM",
+     "what reads PDF documents; default: pdftotext of poppler-utils"},
     {"cors", NULL, KIND_LIST, CMD_SERVE, AT(cors), 0, 0, NULL, "ORIGIN",
      "let pages of this origin call the API (repeatable)"},
     {"allowed-host", NULL, KIND_LIST, CMD_SERVE, AT(allowed_host), 0, 0, NULL, "NAME",

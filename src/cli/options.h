@@ -30,7 +30,7 @@ struct options {
     struct options_list alias;
     uint32_t ctx_size, parallel, threads, batch_size, cache_ram_mib;
     /* the server */
-    const char *host, *api_key_file;
+    const char *host, *api_key_file, *pdftotext;
     uint32_t port, max_queue;
     struct options_list api_key, cors, allowed_host;
     bool no_catch_all;
