@@ -71,6 +71,7 @@ static const struct row rows[] = {
     {"n-prompt", "p", KIND_STR, CMD_BENCH, AT(bench_prompt), 0, 0, "512", "N[,N...]", "prompt lengths; 0 = none"},
     {"n-gen", "n", KIND_STR, CMD_BENCH, AT(bench_gen), 0, 0, "128", "N[,N...]", "generation lengths; 0 = none"},
     {"n-depth", "d", KIND_STR, CMD_BENCH, AT(bench_depth), 0, 0, "0", "N[,N...]", "tokens already in the context"},
+    {"n-parallel", "np", KIND_STR, CMD_BENCH, AT(bench_parallel), 0, 0, "1", "N[,N...]", "sequences at the same time"},
     {"threads", "t", KIND_STR, CMD_BENCH, AT(bench_threads), 0, 0, "0", "N[,N...]",
      "thread counts; 0 = physical cores"},
     {"repetitions", "r", KIND_U32, CMD_BENCH, AT(repetitions), 1, 1000, "5", "N", "runs of each test"},

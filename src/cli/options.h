@@ -40,7 +40,7 @@ struct options {
     float temperature, top_p, min_p, repeat_penalty;
     uint64_t seed;
     /* bench: comma-separated lists */
-    const char *bench_prompt, *bench_gen, *bench_depth, *bench_threads;
+    const char *bench_prompt, *bench_gen, *bench_depth, *bench_parallel, *bench_threads;
     uint32_t repetitions;
     /* grammar */
     const char *check;
