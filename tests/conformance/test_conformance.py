@@ -17,7 +17,6 @@ CALL = '<tool_call>\n{"name": "get_weather", "arguments": {"city": "Oslo"}}\n</t
 SCRIPTS = {  # the markers are sentences of the suite's prompts
     "": "Hello! It is nice to meet you here.",
     "Use the tool.": CALL,
-    "as JSON.": '{"city": "Oslo", "country": "Norway"}',
     "Think first:": "<think>\nTwo and two are four.\n</think>\n\nThe sum is 4.",
     "Write a long story.": "Once there was a sea. " + " ".join(f"On day {n} it rained {n * 7} drops." for n in range(40)),
     "Snow.": "It snows in Oslo.",
