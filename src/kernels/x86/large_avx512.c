@@ -67,8 +67,8 @@ INLINE void block_mul_add(__m512 f[LARGE_GROUP][2], const struct large_scratch *
 }
 
 /* n blocks: rows[t][np * 16] = (first ? 0 : rows[t]) + weights times tokens. */
-INLINE void tile(float *const rows[LARGE_GROUP], const struct large_scratch *s, const uint8_t *a, int n, bool first,
-                 const bool min, const int np)
+INLINE void tile(float *const rows[LARGE_GROUP], const struct large_scratch *s, const uint8_t *a, size_t ahead, int n,
+                 bool first, const bool min, const int np)
 {
     __m512 f[LARGE_GROUP][2];
 #pragma GCC unroll 6
@@ -76,7 +76,11 @@ INLINE void tile(float *const rows[LARGE_GROUP], const struct large_scratch *s, 
         f[t][0] = first ? _mm512_setzero_ps() : _mm512_loadu_ps(rows[t]);
         f[t][1] = first || np == 1 ? _mm512_setzero_ps() : _mm512_loadu_ps(rows[t] + PANEL_ROWS);
     }
-    for (int b = 0; b < n; b++, a += LARGE_GROUP * ACT32_BYTES) block_mul_add(f, s, b, a, min, np);
+    for (int b = 0; b < n; b++, a += LARGE_GROUP * ACT32_BYTES) {
+#pragma GCC unroll 8
+        for (int i = 0; i < LARGE_GROUP * ACT32_BYTES; i += 64) _mm_prefetch((const char *)a + ahead + i, _MM_HINT_T0);
+        block_mul_add(f, s, b, a, min, np);
+    }
 #pragma GCC unroll 6
     for (int t = 0; t < LARGE_GROUP; t++) {
         _mm512_storeu_ps(rows[t], f[t][0]);
@@ -84,13 +88,13 @@ INLINE void tile(float *const rows[LARGE_GROUP], const struct large_scratch *s, 
     }
 }
 
-typedef void tile_fn(float *const rows[LARGE_GROUP], const struct large_scratch *s, const uint8_t *a, int n,
-                     bool first);
+typedef void tile_fn(float *const rows[LARGE_GROUP], const struct large_scratch *s, const uint8_t *a, size_t ahead,
+                     int n, bool first);
 #define DEFINE_TILE(name, min, np)                                                                            \
     static __attribute__((noinline)) void name(float *const rows[LARGE_GROUP], const struct large_scratch *s, \
-                                               const uint8_t *a, int n, bool first)                           \
+                                               const uint8_t *a, size_t ahead, int n, bool first)             \
     {                                                                                                         \
-        tile(rows, s, a, n, first, min, np);                                                                  \
+        tile(rows, s, a, ahead, n, first, min, np);                                                           \
     }
 DEFINE_TILE(tile_1, false, 1)
 DEFINE_TILE(tile_2, false, 2)
@@ -109,7 +113,7 @@ static void chunk_mul(float *y, size_t y_stride, struct large_scratch *s, const 
         float *rows[LARGE_GROUP];
         for (int t = 0; t < LARGE_GROUP; t++)
             rows[t] = g * LARGE_GROUP + t < m ? y + (size_t)(g * LARGE_GROUP + t) * y_stride : s->spare[t];
-        tiles[min][np - 1](rows, s, a, n, from == 0);
+        tiles[min][np - 1](rows, s, a, g + 1 < l.n_groups ? group_bytes : 0, n, from == 0);
     }
 }
 
@@ -120,10 +124,10 @@ INLINE void matmul(float *y, size_t y_stride, const uint8_t *panels, const void 
     size_t panel_bytes = panel_bytes_of(form, k);
     int n_blocks = k / BLOCK_LEN, n_chunks = (n_blocks + CHUNK_BLOCKS - 1) / CHUNK_BLOCKS;
     int step = (n_blocks + n_chunks - 1) / n_chunks; /* balanced: a short last chunk would not pay for its expansion */
-    for (int p = p_from; p < p_to; p += 2) {
-        int np = p_to - p < 2 ? 1 : 2;
-        for (int b = 0; b < n_blocks; b += step) {
-            int n = n_blocks - b < step ? n_blocks - b : step;
+    for (int b = 0; b < n_blocks; b += step) {       /* outside: the chunk's activations stay in L2 for all panels */
+        int n = n_blocks - b < step ? n_blocks - b : step;
+        for (int p = p_from; p < p_to; p += 2) {
+            int np = p_to - p < 2 ? 1 : 2;
             for (int i = 0; i < np; i++) expand(s, panels + (size_t)(p + i) * panel_bytes, k, b, n, i, form);
             chunk_mul(y + (size_t)p * PANEL_ROWS, y_stride, s, acts, m, k, b, n, panel_has_min(form.scales), np);
         }

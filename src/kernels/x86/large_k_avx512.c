@@ -186,10 +186,10 @@ INLINE void matmul(float *y, size_t y_stride, const uint8_t *panels, const void 
     const size_t panel_bytes = panel_bytes_of(form, k), scales_at = panel_code_bytes(form, k);
     const int n_units = k / QUANT_SUPER, n_chunks = (n_units + CHUNK_UNITS - 1) / CHUNK_UNITS;
     const int step = (n_units + n_chunks - 1) / n_chunks;
-    for (int p = p_from; p < p_to; p += 2) {
-        int np = p_to - p < 2 ? 1 : 2;
-        for (int u = 0; u < n_units; u += step) {
-            int n = n_units - u < step ? n_units - u : step;
+    for (int u = 0; u < n_units; u += step) { /* outside: the chunk's activations stay in L2 for all panels */
+        int n = n_units - u < step ? n_units - u : step;
+        for (int p = p_from; p < p_to; p += 2) {
+            int np = p_to - p < 2 ? 1 : 2;
             for (int i = 0; i < np * n; i++) {
                 const uint8_t *panel = panels + (size_t)(p + i / n) * panel_bytes;
                 size_t unit = (size_t)(u + i % n);
