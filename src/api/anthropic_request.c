@@ -147,7 +147,15 @@ static bool decode_format(struct decoder *d, const json_t *parent, const char *k
     path_push(d, "schema");
     if (!json_is_object(schema)) return decode_mismatch(d, "an object", json_object_get(format, "schema"));
     d->r->output_schema = schema;
+    d->r->output_where = arena_try_str(&d->r->arena, (struct str){d->path, d->path_len});
     path_pop(d, at);
+    if (!d->r->output_where.ptr) return decode_fail(d, "out of memory");
+    if (d->r->n_messages && d->r->messages[d->r->n_messages - 1].role == CHAT_ASSISTANT) {
+        path_push(d, key);
+        return decode_fail(d,
+                           "structured output cannot continue an answer that is begun already: the last message must "
+                           "not be the assistant's");
+    }
     return true;
 }
 

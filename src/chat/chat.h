@@ -75,7 +75,8 @@ struct chat_request {
     enum chat_thinking thinking;
     uint32_t thinking_budget; /* 0 = none given */
     struct str effort;
-    json_t *output_schema; /* NULL = free text */
+    json_t *output_schema;   /* NULL = free text */
+    struct str output_where; /* of the schema, for messages: "output_config.format.schema" */
     struct str *stops;
     size_t n_stops;
     struct chat_sampling sampling;
@@ -135,7 +136,7 @@ struct chat_model { /* one model that a backend serves */
     int64_t created; /* Unix time */
     uint32_t n_ctx, max_output;
     uint64_t n_params, size_bytes;
-    bool thinking, tools, images;
+    bool thinking, tools, images, structured;
 };
 
 /* A source of answers. All functions are called on the I/O thread and never block; events come on the I/O thread from

@@ -47,6 +47,8 @@ bool stack_open_backend(struct stack *s, const struct options *o, struct err *e)
 void stack_close(struct stack *s);
 
 /* ---- one answer, for run and chat ---- */
+/* Reads the schema of --schema into the request, which owns it then; true without the flag. */
+bool cli_set_schema(struct chat_request *req, const struct options *o, struct err *e);
 /* Submits req (ownership moves) and writes the answer's text to standard output as it comes; when *interrupted becomes
  * nonzero the answer is cancelled. answer (may be NULL) collects the text. Fills usage. */
 bool cli_answer(struct stack *s, struct chat_request *req, struct buf *answer, struct chat_usage *usage,

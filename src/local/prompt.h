@@ -28,6 +28,8 @@ struct prompt {
     struct jinja_spans tainted; /* client text */
     struct buf opened_call;     /* the end of text: the beginning of a forced call; empty = none */
     bool in_thinking;           /* the text has opened the reasoning */
+    bool may_think;             /* it has not, but the model may */
+    bool has_effort;            /* the template was told how much to think */
     struct str tail, lead;      /* of prompt_seam; borrowed from the maker */
 };
 void prompt_init(struct prompt *p);

@@ -10,7 +10,7 @@
 #include "server/server_internal.h"
 
 /* What the backends can do so far. */
-static const struct anthropic_support support = {.thinking = true, .tools = true, .output_schema = false};
+static const struct anthropic_support support = {.thinking = true, .tools = true, .output_schema = true};
 
 static void cancel(struct call *c)
 {
