@@ -74,6 +74,7 @@ struct chat_request {
     bool no_parallel_tools;
     enum chat_thinking thinking;
     uint32_t thinking_budget; /* 0 = none given */
+    bool thinking_omitted;    /* the client wants signatures, not the text */
     struct str effort;
     json_t *output_schema;   /* NULL = free text */
     struct str output_where; /* of the schema, for messages: "output_config.format.schema" */

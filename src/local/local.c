@@ -174,6 +174,29 @@ static bool submit_to_engine(struct job *job, const struct token_list *prompt, c
     return ok;
 }
 
+/* Reasoning that the client did not want to see comes back sealed in its signature: from here on it is text again. */
+static void open_thinking(struct job *job)
+{
+    struct chat_request *req = job->req;
+    struct buf text;
+    size_t n[3] = {0};
+    buf_init(&text, (size_t)64 << 20);
+    for (size_t i = 0; i < req->n_messages; i++)
+        for (size_t k = 0; k < req->messages[i].n_blocks; k++) {
+            struct chat_block *x = &req->messages[i].blocks[k];
+            if (x->kind != CHAT_THINKING) continue;
+            buf_clear(&text);
+            enum signature_kind kind = signature_read(&text, job->local->key, req->model, x->text, x->signature);
+            struct str copy = kind == SIGNATURE_SEALED ? arena_try_str(&req->arena, buf_str(&text)) : STR_NONE;
+            if (copy.ptr) x->text = copy;
+            n[kind]++;
+        }
+    if (n[0] + n[1] + n[2])
+        log_debug("reasoning of earlier turns: %zu from here, %zu sealed, %zu foreign or changed", n[SIGNATURE_OWN],
+                  n[SIGNATURE_SEALED], n[SIGNATURE_FOREIGN]);
+    buf_deinit(&text);
+}
+
 /* What cannot be honoured fails here, before anything was sent to the client. */
 static bool constrain_and_submit(struct job *job, const struct token_list *prompt, const struct prompt *text,
                                  struct err *e)
@@ -198,6 +221,7 @@ static void do_job(struct job *job)
     uint32_t room = engine_n_ctx(l->engine);
     bool ok = !atomic_load(&job->cancelled);
     if (!ok) err_set(&e, ERR_CANCELLED, "cancelled");
+    if (ok) open_thinking(job);
     ok = ok && prompt_tokens(l->prompts, &prompt, &text, job->req, &e);
     if (ok && prompt.n == 0) ok = err_set(&e, ERR_INVALID, "messages: the conversation renders to an empty prompt");
     if (ok && job->count_sink) {
@@ -436,7 +460,7 @@ static void note_dialect(struct local *l)
     dialect_traits_get(prompt_dialect(l->prompts), &traits);
     l->show_control = traits.calls_are_control;
     l->model.tools = true;
-    l->model.thinking = traits.thinks;
+    l->model.thinking = prompt_thinks(l->prompts);
     l->model.structured = true;
     constraints_init(&l->constraints, prompt_dialect(l->prompts));
 }

@@ -149,6 +149,15 @@ static void find_shapes(struct prompt_maker *p)
     buf_deinit(&rules);
 }
 
+/* The dialect has reasoning; whether this model has shows in its template: it opens it, or takes it out of earlier
+ * turns. Where messages have headers, reasoning has no markers of its own. */
+static bool knows_reasoning(const struct dialect_traits *traits, struct str source)
+{
+    bool has_start = traits->think_start.len && str_find(source, traits->think_start, 0) >= 0;
+    bool has_end = traits->think_end.len && str_find(source, traits->think_end, 0) >= 0;
+    return has_start || has_end || (traits->thinks && !traits->think_end.len);
+}
+
 struct prompt_maker *prompt_maker_create(const struct tokenizer *t, struct str template_text,
                                          struct call_memory *memory, struct err *e)
 {
@@ -170,8 +179,7 @@ struct prompt_maker *prompt_maker_create(const struct tokenizer *t, struct str t
     }
     p->dialect = dialect_detect(source);
     dialect_traits_get(p->dialect, &p->traits);
-    p->thinks = (p->traits.think_start.len && str_find(source, p->traits.think_start, 0) >= 0) ||
-                (p->traits.think_end.len && str_find(source, p->traits.think_end, 0) >= 0);
+    p->thinks = knows_reasoning(&p->traits, source);
     p->takes_effort = str_find(source, STR("reasoning_effort"), 0) >= 0;
     find_shapes(p);
     find_seam(p, false);
@@ -193,6 +201,11 @@ void prompt_maker_destroy(struct prompt_maker *p)
 const struct dialect *prompt_dialect(const struct prompt_maker *p)
 {
     return p->dialect;
+}
+
+bool prompt_thinks(const struct prompt_maker *p)
+{
+    return p->thinks;
 }
 
 void prompt_init(struct prompt *p)

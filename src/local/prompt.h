@@ -22,6 +22,7 @@ struct prompt_maker *prompt_maker_create(const struct tokenizer *t, struct str t
                                          struct call_memory *memory, struct err *e);
 void prompt_maker_destroy(struct prompt_maker *p);
 const struct dialect *prompt_dialect(const struct prompt_maker *p);
+bool prompt_thinks(const struct prompt_maker *p); /* the template knows reasoning */
 
 struct prompt {
     struct buf text;

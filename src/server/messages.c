@@ -198,6 +198,7 @@ static void create(struct call *c, struct chat_request *r)
     anthropic_id_make(c->message_id, "msg_");
     anthropic_answer_init(&c->answer, r->stream, str_from(c->message_id), buf_str(&c->model_name),
                           str_from(c->request_id));
+    c->answer.omits_thinking = r->thinking_omitted;
     c->written_ns = clock_ns();
     c->timer = http_timer_create(c->server->loop, on_timer, c);
     if (c->timer) http_timer_set(c->timer, c->server->config->ping_ms);
