@@ -36,7 +36,7 @@ START_TEST(sealed_text_comes_back)
         buf_init(&out, 1000);
         buf_append(&out, STR("before "));
         ck_assert(signature_seal(&sealed, key, STR("m"), (struct str){text, n}));
-        ck_assert(str_find(buf_str(&sealed), STR("xx"), 0) < 0 || n < 2);
+        ck_assert(str_find(buf_str(&sealed), STR("eHh4eHh4eHh4"), 0) < 0); /* what the text would be, not sealed */
         ck_assert_int_eq(signature_read(&out, key, STR("m"), STR_NONE, buf_str(&sealed)), SIGNATURE_SEALED);
         ck_assert_uint_eq(out.len, 7 + n);
         ck_assert_mem_eq(out.ptr + 7, text, n);
