@@ -188,7 +188,7 @@ static bool decode_body(struct decoder *d, const json_t *body)
     return check_refused(d, body) && decode_system(d, body) && decode_tools(d, body) && decode_messages(d, body) &&
            decode_tool_choice(d, body) && decode_max_tokens(d, body) && decode_stops(d, body) &&
            decode_sampling(d, body) && decode_thinking(d, body) && decode_output(d, body) && decode_metadata(d, body) &&
-           field_bool(d, &d->r->stream, body, "stream");
+           decode_context(d, body) && field_bool(d, &d->r->stream, body, "stream");
 }
 
 static bool parse(struct chat_request *r, char *body, size_t body_len, struct anthropic_error *e)

@@ -78,6 +78,8 @@ bool decode_tool(struct decoder *d, json_t *tool);
 bool decode_tool_choice(struct decoder *d, const json_t *body);
 /* anthropic_builtins.c: fills in the schema and description of a client tool that is known by its type. */
 bool decode_builtin(struct decoder *d, struct chat_tool *out, bool *is_known, json_t *tool, struct str type);
+/* anthropic_context.c: context_management. */
+bool decode_context(struct decoder *d, const json_t *body);
 /* anthropic_pairs.c: every call has its result in the next user message, and every result its call. */
 bool check_pairs(struct decoder *d);
 

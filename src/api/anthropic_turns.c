@@ -29,7 +29,8 @@ static bool read_role(struct decoder *d, enum chat_role *out, const json_t *mess
 
 static void add(struct message_list *list, enum chat_role role, const struct block_list *blocks)
 {
-    if (blocks->n) list->items[list->n++] = (struct chat_message){role, blocks->items, blocks->n};
+    if (blocks->n)
+        list->items[list->n++] = (struct chat_message){.role = role, .blocks = blocks->items, .n_blocks = blocks->n};
 }
 
 /* ---- compaction ---- */

@@ -12,6 +12,7 @@
 #include "base/queue.h"
 #include "base/rng.h"
 #include "local/answer.h"
+#include "local/edits.h"
 #include "local/prompt.h"
 #include "local/signature.h"
 
@@ -165,6 +166,35 @@ static bool submit_to_engine(struct job *job, const struct token_list *prompt, s
     return ok;
 }
 
+static uint32_t count_text(void *ctx, struct str text)
+{
+    const struct local *l = ctx;
+    struct token_list ids;
+    token_list_init(&ids, (size_t)1 << 26);
+    uint32_t n = tokenizer_encode(l->tokenizer, &ids, text, false, NULL, 0, NULL) ? (uint32_t)ids.n : 0;
+    token_list_deinit(&ids);
+    return n;
+}
+
+/* The prompt; with the client's edits where they are due. */
+static bool make_prompt(struct job *job, struct token_list *prompt, struct prompt *text, struct err *e)
+{
+    struct local *l = job->local;
+    struct chat_context *context = job->req->context;
+    if (!prompt_tokens(l->prompts, prompt, text, job->req, e)) return false;
+    if (context) context->original_tokens = (uint32_t)prompt->n;
+    for (size_t i = 0; context && i < context->n_edits; i++) {
+        uint32_t before = (uint32_t)prompt->n;
+        if (!edits_apply(job->req, &context->edits[i], before, count_text, l)) continue;
+        prompt_deinit(text);
+        prompt_init(text);
+        prompt->n = 0;
+        if (!prompt_tokens(l->prompts, prompt, text, job->req, e)) return false;
+        context->edits[i].cleared_tokens = prompt->n < before ? before - (uint32_t)prompt->n : 0;
+    }
+    return true;
+}
+
 static void do_job(struct job *job)
 {
     struct local *l = job->local;
@@ -176,7 +206,7 @@ static void do_job(struct job *job)
     uint32_t room = engine_n_ctx(l->engine);
     bool ok = !atomic_load(&job->cancelled);
     if (!ok) err_set(&e, ERR_CANCELLED, "cancelled");
-    ok = ok && prompt_tokens(l->prompts, &prompt, &text, job->req, &e);
+    ok = ok && make_prompt(job, &prompt, &text, &e);
     if (ok && prompt.n == 0) ok = err_set(&e, ERR_INVALID, "messages: the conversation renders to an empty prompt");
     if (ok && job->count_sink) {
         struct news *n = news_create(job, NEWS_COUNTED, STR_NONE);
@@ -330,7 +360,7 @@ static void emit_finish(struct job *job, const struct news *n, enum chat_stop st
     bool by_model = stop == CHAT_STOP_END || stop == CHAT_STOP_TOOL_USE;
     answer_finish(answer_of(job), !by_model);
     if ((by_model || stop == CHAT_STOP_SEQUENCE) && answer_calls(job->answer)) stop = CHAT_STOP_TOOL_USE;
-    struct chat_event ev = {.kind = CHAT_EVENT_FINISH, .stop = stop, .usage = n->usage};
+    struct chat_event ev = {.kind = CHAT_EVENT_FINISH, .stop = stop, .usage = n->usage, .context = job->req->context};
     ev.usage.thinking_tokens = answer_thinking_tokens(job->answer);
     if (stop == CHAT_STOP_SEQUENCE) ev.stop_sequence = job->req->stops[n->stop_index];
     emit(job, ev);
@@ -359,7 +389,7 @@ static void on_news(struct news *n)
 {
     struct job *job = n->job;
     switch (n->kind) {
-    case NEWS_COUNTED: job->count_sink(job->ctx, n->usage.input_tokens, NULL); break;
+    case NEWS_COUNTED: job->count_sink(job->ctx, n->usage.input_tokens, job->req->context, NULL); break;
     case NEWS_TOKENISED: emit_start(job, n->usage); return;
     case NEWS_TEXT:
         emit_start(job, n->usage);
@@ -370,7 +400,7 @@ static void on_news(struct news *n)
         if (job->sink) emit_finish(job, n, stop_of(n));
         break;
     case NEWS_FAILED:
-        if (job->count_sink) job->count_sink(job->ctx, 0, &n->err);
+        if (job->count_sink) job->count_sink(job->ctx, 0, NULL, &n->err);
         else emit(job, (struct chat_event){.kind = CHAT_EVENT_ERROR, .err = &n->err});
         break;
     }

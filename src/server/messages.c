@@ -258,7 +258,7 @@ void messages_count(struct call *c)
     decode(c, ANTHROPIC_COUNT);
 }
 
-static void on_count(void *ctx, uint32_t n_tokens, const struct err *err)
+static void on_count(void *ctx, uint32_t n_tokens, const struct chat_context *context, const struct err *err)
 {
     struct call *c = ctx;
     c->is_counting = false;
@@ -274,7 +274,7 @@ static void on_count(void *ctx, uint32_t n_tokens, const struct err *err)
         return;
     }
     c->usage.input_tokens = n_tokens;
-    anthropic_count_write(&c->out, n_tokens);
+    anthropic_count_write(&c->out, n_tokens, context);
     call_reply(c, 200, "application/json", buf_str(&c->out));
 }
 
