@@ -293,5 +293,6 @@ static void add_tests(TCase *tc)
     tcase_add_test(tc, memory_is_bounded_and_drops_what_was_not_used);
 }
 
-void add_edits(TCase *tc);
-UNIT_MAIN("local", add_tests, add_edits)
+extern unit_adder add_signature_tests, add_constrain_tests, add_edits;
+
+UNIT_MAIN("local", add_tests, add_signature_tests, add_constrain_tests, add_edits)
