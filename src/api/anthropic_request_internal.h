@@ -13,7 +13,7 @@ struct decoder {
     struct anthropic_error *error;
     char path[200];
     size_t path_len;
-    bool has_noted_citations;
+    bool has_noted_citations, has_noted_fields;
     size_t tools_cap;        /* of r->tools */
     size_t n_declared_tools; /* of these, from the list; the others were defined in messages */
 };

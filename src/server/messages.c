@@ -158,7 +158,7 @@ static bool sees_images(const struct server *s)
     const struct chat_model *m = s->backend->models(s->backend->self, &n);
     for (size_t i = 0; i < n; i++)
         if (m[i].images) return true;
-    return false;
+    return !n; /* still loading: that is the better answer */
 }
 
 static void decode(struct call *c, enum anthropic_call kind)

@@ -268,3 +268,18 @@ def test_keeping_all_thinking_changes_nothing(client):
     m = client.beta.messages.create(max_tokens=300, context_management={"edits": [
         {"type": "clear_thinking_20251015", "keep": "all"}]}, **thinking)
     assert m.context_management.applied_edits == []
+
+
+def test_a_system_turn_is_alike_as_list_and_as_string(client):
+    words = "The working directory is /tmp and these skills exist: none. " * 20 + "[[call]]"
+    billing = "x-anthropic-billing-header: cc_version=2.1.330; cc_entrypoint=cli; cch=%s;"
+    first = [{"role": "user", "content": [{"type": "text", "text": "hello"}, {"type": "text", "text": "there"}]}]
+    listed = first + [{"role": "system", "content": [{"type": "text", "text": words, "cache_control": {"type": "ephemeral"}}]}]
+    plain = first + [{"role": "system", "content": words}]
+    before = client.messages.create(model="m", max_tokens=200, tools=TOOLS, messages=listed, system=[
+        {"type": "text", "text": billing % "aaaaa"}, {"type": "text", "text": "You are an agent."}])
+    after = client.messages.create(model="m", max_tokens=200, tools=TOOLS, system=[
+        {"type": "text", "text": billing % "bbbbb"}, {"type": "text", "text": "You are an agent."}],
+        messages=plain + [turn(before), results(before)])
+    assert text(after) == DONE
+    assert after.usage.cache_read_input_tokens >= before.usage.input_tokens + before.usage.cache_read_input_tokens - 1
