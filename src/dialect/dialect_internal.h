@@ -54,6 +54,7 @@ struct dialect {
     bool control;           /* the markers are control tokens */
     bool json_key_is_name;  /* {"NAME": {arguments}} */
     bool writes_json;       /* calls are written as JSON; its tags are only read */
+    bool args_may_lead;     /* "arguments" may stand before "name" */
     bool newlines;          /* tagged values stand on lines of their own */
     bool typed_tags;        /* tags say string="true" or string="false" */
 };

@@ -215,6 +215,23 @@ static void report(struct oracle_count *count, const char *id, const struct dial
     oracle_fail(count, name, shown ? shown : "?");
 }
 
+/* What a template renders for a call must be allowed by the grammar that steers the model. */
+static void check_allowed(struct set *set, const struct dialect *d, const json_t *line, bool thinks)
+{
+    struct chat_tool tools[MAX_TOOLS];
+    char what[600], id[300];
+    const json_t *expected = json_object_get(line, "expected");
+    bool calls = json_array_size(json_object_get(expected, "tool_calls")) > 0;
+    if (!calls || strcmp(string_of(line, "origin"), "rendered") ||
+        json_is_true(json_object_get(line, "python_literals")))
+        return;
+    snprintf(id, sizeof id, "grammar of %s [%s]", string_of(line, "id"), dialect_name(d));
+    if (oracle_allows(what, sizeof what, d, tools, tools_of(tools, line), thinks,
+                      str_from(string_of(line, "raw_output"))))
+        set->count->passed++;
+    else oracle_fail(set->count, id, what);
+}
+
 static void run_case(void *ctx, json_t *line)
 {
     struct set *set = ctx;
@@ -241,6 +258,7 @@ static void run_case(void *ctx, json_t *line)
     bool ok = true;
     for (size_t i = 0; i < sizeof pieces / sizeof *pieces; i++)
         if (run_cut(d, line, thinks, pieces[i], &shown)) ok = false;
+    check_allowed(set, d, line, thinks);
     if (ok) {
         set->count->passed++;
     } else {
