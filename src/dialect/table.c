@@ -238,6 +238,7 @@ const struct dialect dialect_rows[] = {
     {.name = "apriel",
      .forced = "<tool_calls>[{\"name\": \"",
      .detect = {"<tool_calls>"},
+     .opening_is_text = true,
      .think_start = {"Here are my reasoning steps:", "<think>", "<thinking>"},
      .think_end = {"[BEGIN FINAL RESPONSE]", "</think>", "</thinking>"},
      .call_start = {"<tool_calls>"},
@@ -338,5 +339,6 @@ void dialect_traits_get(const struct dialect *d, struct dialect_traits *out)
     out->think_start = str_from(d->think_start[0]);
     out->think_end = str_from(d->think_end[0]);
     out->calls_are_control = d->control;
+    out->opening_is_text = d->opening_is_text;
     out->call_start = str_from(d->forced);
 }

@@ -106,8 +106,7 @@ enum lexed lex_string(struct machine *m, struct thread *t, uint8_t byte, uint32_
         t->escape = 1;
         return t->count < max && escape_viable(m, t) ? LEX_MORE : LEX_DEAD;
     }
-    bool line = t->kind == THREAD_STRING && t->aux && (byte == '\n' || byte == '\t' || byte == '\r');
-    if (byte < 0x20 && !line) return LEX_DEAD;
+    if (byte < 0x20) return LEX_DEAD;
     return lex_plain(m, t, byte, max) ? LEX_MORE : LEX_DEAD;
 }
 
