@@ -341,4 +341,8 @@ void dialect_traits_get(const struct dialect *d, struct dialect_traits *out)
     out->calls_are_control = d->control;
     out->opening_is_text = d->opening_is_text;
     out->call_start = str_from(d->forced);
+    if (!d->calls_in_thinking) return;
+    out->calls_in_thinking[0] = str_from(d->section_start[0]);
+    out->calls_in_thinking[1] = str_from(d->call_start[0]);
+    out->calls_in_thinking[2] = str_from(d->fn_open[0]);
 }

@@ -10,7 +10,7 @@
 #include "server/server_internal.h"
 
 /* What all backends can do so far. */
-static const struct anthropic_support support = {.thinking = true, .tools = true, .output_schema = false, .pdf = true};
+static const struct anthropic_support support = {.thinking = true, .tools = true, .output_schema = true, .pdf = true};
 
 static void cancel(struct call *c)
 {
@@ -209,6 +209,7 @@ static void create(struct call *c, struct chat_request *r)
     anthropic_id_make(c->message_id, "msg_");
     anthropic_answer_init(&c->answer, r->stream, str_from(c->message_id), buf_str(&c->model_name),
                           str_from(c->request_id));
+    c->answer.omits_thinking = r->thinking_omitted;
     c->written_ns = clock_ns();
     c->timer = http_timer_create(c->server->loop, on_timer, c);
     if (c->timer) http_timer_set(c->timer, c->server->config->ping_ms);
