@@ -23,6 +23,8 @@ int cli_chat(const struct options *o);
 int cli_tokenize(const struct options *o);
 int cli_inspect(const struct options *o);
 int cli_bench(const struct options *o);
+/* bench --kernels, with one number of threads; the level as --cpu-level says. */
+bool cli_bench_kernels(const struct options *o, int n_threads, bool first, struct err *e);
 int cli_grammar(const struct options *o);
 
 /* The part of bench that compares decoding with and without --schema. */
