@@ -83,8 +83,7 @@ def test_thinking(run):
 
 def test_parse(run):
     got = run("parse")
-    assert got["stop"] == "end_turn" and set(got["parsed"]) == {"city", "cold"}
-    assert got["parsed"]["city"] in ("Oslo", "Rome") and isinstance(got["parsed"]["cold"], bool)
+    assert got["stop"] == "end_turn" and {k: type(v) for k, v in got["parsed"].items()} == {"wet": bool, "cold": bool}
 
 
 @pytest.mark.parametrize("name", ["runner", "runnerStreams"])

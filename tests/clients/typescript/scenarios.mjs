@@ -55,8 +55,8 @@ const scenarios = {
   async parse() {
     const m = await client.messages.parse({
       ...base, messages: user('[[plain]]'), output_config: { format: jsonSchemaOutputFormat({
-        type: 'object', properties: { city: { type: 'string', enum: ['Oslo', 'Rome'] }, cold: { type: 'boolean' } },
-        required: ['city', 'cold'], additionalProperties: false }) },
+        type: 'object', properties: { wet: { type: 'boolean' }, cold: { type: 'boolean' } },
+        required: ['wet', 'cold'], additionalProperties: false }) },
     });
     return { parsed: m.parsed_output, stop: m.stop_reason };
   },
