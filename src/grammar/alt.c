@@ -453,23 +453,31 @@ uint32_t object_child(struct grammar *g, struct object_alt *o, int64_t name, str
     return node;
 }
 
-/* Keys outside of all names, by which patterns they match: added to *keys where a member may stand. */
-static void other_keys(struct grammar *g, struct object_alt *o, uint32_t *keys, uint32_t names)
+/* Keys outside of all names, by which patterns they match: added to *keys where a member may stand. False: wherever. */
+static bool other_keys(struct grammar *g, struct object_alt *o, uint32_t *keys, uint32_t names)
 {
-    uint32_t patterns[MAX_REGIONS], n = 0;
+    uint32_t patterns[MAX_REGIONS], n = 0, fit = 0;
+    bool fits[1 << MAX_REGIONS];
     for (uint32_t i = 0; i < o->n_props; i++)
         for (uint32_t j = 0; j < o->props[i]->n_patterns; j++)
             if (n < MAX_REGIONS) patterns[n++] = o->props[i]->patterns[j];
             else grammar_refuse(g, NULL, "patternProperties", "more than %d patterns on one object", MAX_REGIONS);
+    for (uint32_t set = 0; set < 1u << n; set++) {
+        uint32_t node = child_node(g, o, -1, STR_NONE, set, 0);
+        fits[set] = node != NODE_NONE && node_fits(g, node);
+        fit += fits[set];
+    }
+    if (fit == 1u << n) return false;
     uint32_t others = term_without(g, o->name_term, names), yes = TERM_NONE;
-    for (uint64_t set = 0; set < (uint64_t)1 << n; set++) {
-        uint32_t node = child_node(g, o, -1, STR_NONE, set, 0), region = others;
-        if (node == NODE_NONE || !node_fits(g, node)) continue;
+    for (uint32_t set = 0; set < 1u << n; set++) {
+        uint32_t region = others;
+        if (!fits[set]) continue;
         for (uint32_t i = 0; i < n; i++)
             region = set >> i & 1 ? term_and2(g, region, patterns[i]) : term_without(g, region, patterns[i]);
         yes = term_alt2(g, yes, region);
     }
     *keys = term_alt2(g, *keys, yes);
+    return true;
 }
 
 static bool all_others_fit(struct grammar *g, struct object_alt *o)
@@ -500,12 +508,11 @@ void object_prepare(struct grammar *g, struct object_alt *o)
         else shut[n_shut++] = o->names[i];
         if (o->flags[i] & NAME_REQUIRED) required[n_req++] = o->names[i];
     }
-    uint32_t keys;
-    if (all_others_fit(g, o)) keys = term_without(g, o->name_term, term_strings(g, shut, n_shut));
-    else {
-        keys = term_strings(g, open, n_open);
-        other_keys(g, o, &keys, term_strings(g, o->names, o->n_names));
-    }
+    uint32_t keys = TERM_NONE;
+    bool all = all_others_fit(g, o);
+    if (!all) keys = term_strings(g, open, n_open);
+    if (all || !other_keys(g, o, &keys, term_strings(g, o->names, o->n_names)))
+        keys = term_without(g, o->name_term, term_strings(g, shut, n_shut));
     o->keys = dfa_get(g, keys);
     if (n_req) o->required_keys = dfa_get(g, term_strings(g, required, n_req));
 out:

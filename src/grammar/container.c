@@ -43,7 +43,7 @@ void open_object(struct machine *m, struct alt *a, const struct frame *up)
     }
     object_prepare(m->g, &a->object);
     memset(seen, 0, words * sizeof *seen);
-    *f = (struct frame){.up = up, .kind = FRAME_OBJECT, .alt = a, .left = a->object.n_required, .seen = seen};
+    *f = (struct frame){.up = up, .kind = FRAME_OBJECT, .alt = a, .left = a->object.n_required, .seen = seen, .text = up ? up->text : NO_TEXT};
     hash_frame(f);
     machine_emit(m, (struct thread){.kind = THREAD_MEMBER, .frame = f});
 }
@@ -128,6 +128,37 @@ static bool key_viable(struct machine *m, const struct thread *t)
     for (const struct used *u = f->used; u; u = u->next) taken += continues(m, t, u->text, prefix);
     buf_deinit(&decoded);
     return count > taken;
+}
+
+static uint64_t hash_state(struct machine *m, struct dfa *d, struct str text, uint64_t h)
+{
+    int32_t state = d ? 0 : DFA_DEAD;
+    for (size_t i = 0; i < text.len && state >= 0; i++)
+        state = dfa_step(m->g, d, (uint32_t)state, (uint8_t)text.ptr[i]);
+    return hash64(&state, sizeof state, h);
+}
+
+/* A key is one of the named ones, a used one, or one of the rest, which only patterns tell apart. */
+bool key_is_textual(struct machine *m, const struct thread *t, uint64_t *hash)
+{
+    const struct frame *f = t->frame;
+    const struct object_alt *o = &f->alt->object;
+    struct str key = str_slice(buf_str(&m->text), t->start, m->text.len);
+    if (t->escape || (key.len && memchr(key.ptr, '\\', key.len))) return true;
+    uint32_t lo = 0, hi = o->n_names; /* the first name that is not before the key */
+    while (lo < hi) {
+        uint32_t mid = lo + (hi - lo) / 2;
+        if (str_cmp(o->names[mid], key) < 0) lo = mid + 1;
+        else hi = mid;
+    }
+    if (lo < o->n_names && str_starts(o->names[lo], key)) return true;
+    for (const struct used *u = f->used; u; u = u->next)
+        if (str_starts(u->text, key)) return true;
+    for (uint32_t i = 0; i < o->n_props; i++)
+        for (uint32_t k = 0; k < o->props[i]->n_patterns; k++)
+            *hash = hash_state(m, o->props[i]->pattern_dfas[k], key, *hash);
+    for (uint32_t i = 0; i < o->n_exists; i++) *hash = hash_state(m, o->exists[i].keys, key, *hash);
+    return false;
 }
 
 /* The object after this key; NULL without memory. */
@@ -240,6 +271,7 @@ static void next_item(struct machine *m, const struct frame *f)
         if (!c) return;
         c->n++;
         c->start = (uint32_t)m->text.len;
+        c->text = f->up && f->up->text != NO_TEXT ? f->up->text : a->unique ? c->start : NO_TEXT;
         for (uint32_t i = 0; i < a->n_select; i++) {
             c->counts[i] += set >> i & 1;
             uint32_t low = a->select[i].min;
@@ -260,7 +292,7 @@ void open_array(struct machine *m, struct alt *a, const struct frame *up)
         m->failed = true;
         return;
     }
-    *f = (struct frame){.up = up, .kind = FRAME_ARRAY, .alt = a};
+    *f = (struct frame){.up = up, .kind = FRAME_ARRAY, .alt = a, .text = up ? up->text : NO_TEXT};
     hash_frame(f);
     machine_emit(m, (struct thread){.kind = THREAD_EMPTY, .frame = f});
     next_item(m, f);

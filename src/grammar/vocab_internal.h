@@ -10,20 +10,28 @@
 struct trie_node {
     uint32_t token; /* the first that ends here, or TOKEN_NONE; next_same has the others */
     uint32_t skip;  /* index behind this subtree */
+    uint32_t first; /* place of its first token in order */
     uint8_t byte, depth;
 };
 struct trie {
     struct trie_node *nodes;
-    size_t n;
+    uint32_t *order; /* tokens in the order of nodes */
+    size_t n, n_order;
+};
+struct long_text {
+    uint32_t token, chars;
 };
 struct grammar_vocab {
     uint32_t n, longest; /* longest: characters of a plain text */
+    uint32_t max_len;    /* bytes of the longest text that is in a trie */
     size_t n_words, memory;
     uint32_t *offsets; // [n + 1]
     char *bytes;
     uint32_t *ends;      // [n_words] bit set: ends a generation
     uint32_t *next_same; // [n]
     uint32_t *slices;    // [PLAIN_SLICES][n_words]
+    struct long_text *longs; /* plain texts of more characters than the slices tell apart */
+    uint32_t n_long;
     struct trie plain, rest;
 };
 struct str grammar_vocab_text(const struct grammar_vocab *v, uint32_t id);
