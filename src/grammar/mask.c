@@ -164,7 +164,8 @@ static uint16_t walk_step(struct walk *w, uint16_t from, uint8_t byte, unsigned 
         if (s->vague && starts_key(m->out + mark, m->n_out - mark)) m->n_out = mark, to = TO_EXACT;
         else to = walk_state(w, mark, before, depth, vague);
     } else if (m->failed) w->over = true;
-    if (w->states[from].row != NO_ROW) w->next[(size_t)w->states[from].row * 256 + byte] = to;
+    bool stays = to >= TO_EXACT || w->states[to].row != NO_ROW;
+    if (stays && w->states[from].row != NO_ROW) w->next[(size_t)w->states[from].row * 256 + byte] = to;
     return to;
 }
 
