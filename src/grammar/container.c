@@ -4,6 +4,8 @@
 #include "base/hash.h"
 #include "grammar/machine_internal.h"
 
+#define MAX_KEY (1u << 20)
+
 /* ---- frames ---- */
 
 static struct frame *copy_frame(struct machine *m, const struct frame *f)
@@ -43,7 +45,12 @@ void open_object(struct machine *m, struct alt *a, const struct frame *up)
     }
     object_prepare(m->g, &a->object);
     memset(seen, 0, words * sizeof *seen);
-    *f = (struct frame){.up = up, .kind = FRAME_OBJECT, .alt = a, .left = a->object.n_required, .seen = seen, .text = up ? up->text : NO_TEXT};
+    *f = (struct frame){.up = up,
+                        .kind = FRAME_OBJECT,
+                        .alt = a,
+                        .left = a->object.n_required,
+                        .seen = seen,
+                        .text = up ? up->text : NO_TEXT};
     hash_frame(f);
     machine_emit(m, (struct thread){.kind = THREAD_MEMBER, .frame = f});
 }
@@ -119,7 +126,7 @@ static bool key_viable(struct machine *m, const struct thread *t)
     if (count >= COUNT_MANY) return true;
     struct str prefix = str_slice(buf_str(&m->text), t->start, m->text.len);
     struct buf decoded;
-    buf_init(&decoded, 1 << 20);
+    buf_init(&decoded, MAX_KEY);
     if (prefix.len && memchr(prefix.ptr, '\\', prefix.len)) {
         if (!decode_string(&decoded, prefix)) return buf_deinit(&decoded), true;
         prefix = buf_str(&decoded);
@@ -139,12 +146,9 @@ static uint64_t hash_state(struct machine *m, struct dfa *d, struct str text, ui
 }
 
 /* A key is one of the named ones, a used one, or one of the rest, which only patterns tell apart. */
-bool key_is_textual(struct machine *m, const struct thread *t, uint64_t *hash)
+static bool begins_known(const struct frame *f, struct str key)
 {
-    const struct frame *f = t->frame;
     const struct object_alt *o = &f->alt->object;
-    struct str key = str_slice(buf_str(&m->text), t->start, m->text.len);
-    if (t->escape || (key.len && memchr(key.ptr, '\\', key.len))) return true;
     uint32_t lo = 0, hi = o->n_names; /* the first name that is not before the key */
     while (lo < hi) {
         uint32_t mid = lo + (hi - lo) / 2;
@@ -154,11 +158,27 @@ bool key_is_textual(struct machine *m, const struct thread *t, uint64_t *hash)
     if (lo < o->n_names && str_starts(o->names[lo], key)) return true;
     for (const struct used *u = f->used; u; u = u->next)
         if (str_starts(u->text, key)) return true;
-    for (uint32_t i = 0; i < o->n_props; i++)
-        for (uint32_t k = 0; k < o->props[i]->n_patterns; k++)
-            *hash = hash_state(m, o->props[i]->pattern_dfas[k], key, *hash);
-    for (uint32_t i = 0; i < o->n_exists; i++) *hash = hash_state(m, o->exists[i].keys, key, *hash);
     return false;
+}
+
+bool key_is_textual(struct machine *m, const struct thread *t, uint64_t *hash)
+{
+    const struct object_alt *o = &t->frame->alt->object;
+    struct str key = str_slice(buf_str(&m->text), t->start, m->text.len);
+    struct buf decoded;
+    if (t->escape) return true;
+    buf_init(&decoded, MAX_KEY);
+    bool plain = key.len == 0 || !memchr(key.ptr, '\\', key.len), textual = true;
+    if (plain || decode_string(&decoded, key)) {
+        if (!plain) key = buf_str(&decoded);
+        textual = begins_known(t->frame, key);
+        for (uint32_t i = 0; i < o->n_props; i++)
+            for (uint32_t k = 0; k < o->props[i]->n_patterns; k++)
+                *hash = hash_state(m, o->props[i]->pattern_dfas[k], key, *hash);
+        for (uint32_t i = 0; i < o->n_exists; i++) *hash = hash_state(m, o->exists[i].keys, key, *hash);
+    }
+    buf_deinit(&decoded);
+    return textual;
 }
 
 /* The object after this key; NULL without memory. */

@@ -432,7 +432,8 @@ static uint32_t text_from(struct machine *m, const struct thread *t, uint64_t *h
     return own && t->start < from ? t->start : from;
 }
 
-uint64_t machine_hash(struct machine *m, const struct thread *t, size_t n, uint32_t longest, bool walking, bool *textual)
+uint64_t machine_hash(struct machine *m, const struct thread *t, size_t n, uint32_t longest, bool walking,
+                      bool *textual)
 {
     uint64_t h = n;
     *textual = false;

@@ -77,7 +77,8 @@ struct machine {
     struct buf text;    /* all that was read, and during a walk the bytes on the way */
     struct thread *out; /* the stack of states; the newest is [from, n_out) */
     size_t from, n_out, cap_out;
-    uint32_t *seen;   // [SEEN_SLOTS] index of out + 1, when there are more than a few; valid for seen_from, with seen_n in it
+    uint32_t
+        *seen; // [SEEN_SLOTS] index of out + 1, when there are more than a few; valid for seen_from, with seen_n in it
     size_t seen_from, seen_n;
     unsigned nesting; /* of steps that end a number */
     bool liberal, failed;
@@ -97,8 +98,10 @@ bool machine_step(struct machine *m, size_t from, size_t to, uint8_t byte);
 /* Whether the text may end in this state. */
 bool machine_may_end(struct machine *m, const struct thread *t, size_t n);
 /* Equal hashes mean equal futures within the next `longest` bytes. `walking`: places in the text count too, so that one
- * state's threads can stand for another's. *textual: the text itself is part of it (it is not likely to be met again). */
-uint64_t machine_hash(struct machine *m, const struct thread *t, size_t n, uint32_t longest, bool walking, bool *textual);
+ * state's threads can stand for another's. *textual: the text itself is part of it (it is not likely to be met again).
+ */
+uint64_t machine_hash(struct machine *m, const struct thread *t, size_t n, uint32_t longest, bool walking,
+                      bool *textual);
 /* Whether the key's text so far decides about what may follow; if not, *hash stands for what it does to patterns. */
 bool key_is_textual(struct machine *m, const struct thread *t, uint64_t *hash);
 

@@ -13,7 +13,8 @@
 #define WALK_STATES 60000
 #define CONTENT_THREADS 4 /* more readings of restricted strings than this are walked together */
 
-enum { TO_UNKNOWN = 0xffff, TO_DEAD = 0xfffe, TO_EXACT = 0xfffd };
+/* Where a byte leads: a state, or one of these. */
+enum { TO_OPEN = 0xfffc, TO_EXACT, TO_DEAD, TO_UNKNOWN };
 #define NO_ROW UINT32_MAX
 
 struct walk_state {
@@ -22,7 +23,6 @@ struct walk_state {
     uint32_t row; /* of next; NO_ROW: it cannot be met again */
     uint8_t depth;
     bool vague; /* a key of another text stands in its frames */
-    bool open;  /* every plain text may follow */
 };
 struct walk_slot {
     uint64_t hash;
@@ -37,7 +37,9 @@ struct walk {
     size_t n, cap, rows, rows_cap;
     size_t work, limit;
     uint32_t round;
-    bool over; /* the work exceeds its limit, or no memory */
+    uint8_t loose; /* depth of the state on top when it can be dropped, else 0 */
+    bool plain;    /* only plain texts are asked for */
+    bool over;     /* the work exceeds its limit, or no memory */
     struct walk_slot slots[WALK_SLOTS];
 };
 
@@ -56,9 +58,12 @@ void walk_destroy(struct walk *w)
     mem_free(w);
 }
 
-static void allow(const struct grammar_vocab *v, uint32_t *bits, uint32_t token)
+static inline void allow(const struct grammar_vocab *v, uint32_t *bits, uint32_t token)
 {
-    for (; token != TOKEN_NONE; token = v->next_same[token]) bits[token / 32] |= 1u << (token % 32);
+    uint32_t id = token & ~SAME_TEXT;
+    bits[id / 32] |= 1u << (id % 32);
+    if (id == token) return;
+    for (id = v->next_same[id]; id != TOKEN_NONE; id = v->next_same[id]) bits[id / 32] |= 1u << (id % 32);
 }
 
 /* All tokens below and at node i. */
@@ -115,24 +120,34 @@ static uint16_t walk_state(struct walk *w, size_t from, struct pool_mark before,
         }
     }
     struct walk_state *s = &w->states[w->n];
-    *s = (struct walk_state){from, m->n_out - from, before, NO_ROW, (uint8_t)depth, vague, false};
-    for (size_t i = from; i < m->n_out && !s->open; i++) s->open = is_open(w->x->v, &m->out[i]);
+    *s = (struct walk_state){from, m->n_out - from, before, NO_ROW, (uint8_t)depth, vague};
+    w->loose = (uint8_t)depth;
     if (!textual && w->rows < WALK_SLOTS / 2) {
         s->row = (uint32_t)w->rows++;
         memset(w->next + (size_t)s->row * 256, 0xff, 256 * sizeof *w->next);
         w->slots[at] = (struct walk_slot){hash, w->round, (uint16_t)w->n};
+        w->loose = 0;
     }
     return (uint16_t)w->n++;
 }
 
 /* Forgets states of nodes that the walk has left, as far as nothing that stays was made after them. */
-static inline void walk_release(struct walk *w, unsigned depth)
+static void walk_release(struct walk *w, unsigned depth)
 {
-    while (w->n > 1 && w->states[w->n - 1].row == NO_ROW && w->states[w->n - 1].depth >= depth) {
-        w->n--;
-        w->x->m.n_out = w->states[w->n].from;
-        pool_release(&w->x->m.pool, w->states[w->n].before);
+    while (w->loose >= depth) {
+        const struct walk_state *s = &w->states[--w->n], *top = s - 1;
+        w->x->m.n_out = s->from;
+        pool_release(&w->x->m.pool, s->before);
+        w->loose = w->n > 1 && top->row == NO_ROW ? top->depth : 0;
     }
+}
+
+/* Whether a reading takes every plain text from here on. */
+static bool any_open(const struct walk *w, size_t from, size_t to)
+{
+    for (size_t i = from; i < to; i++)
+        if (is_open(w->x->v, &w->x->m.out[i])) return true;
+    return false;
 }
 
 static bool closes_key(const struct thread *t, size_t n)
@@ -162,9 +177,10 @@ static uint16_t walk_step(struct walk *w, uint16_t from, uint8_t byte, unsigned 
     if (machine_step(m, s->from, s->from + s->n, byte)) {
         /* Another key behind one whose text is only representative: too rare to be clever about. */
         if (s->vague && starts_key(m->out + mark, m->n_out - mark)) m->n_out = mark, to = TO_EXACT;
+        else if (w->plain && any_open(w, mark, m->n_out)) m->n_out = mark, to = TO_OPEN;
         else to = walk_state(w, mark, before, depth, vague);
     } else if (m->failed) w->over = true;
-    bool stays = to >= TO_EXACT || w->states[to].row != NO_ROW;
+    bool stays = to >= TO_OPEN || w->states[to].row != NO_ROW;
     if (stays && w->states[from].row != NO_ROW) w->next[(size_t)w->states[from].row * 256 + byte] = to;
     return to;
 }
@@ -177,7 +193,7 @@ static void walk_exact(struct walk *w, const struct trie *trie, size_t i, size_t
     struct pool_mark pool = pool_mark(&m->pool);
     for (; i < end && !w->over; i++) {
         if (trie->nodes[i].token == TOKEN_NONE) continue;
-        struct str s = grammar_vocab_text(w->x->v, trie->nodes[i].token);
+        struct str s = grammar_vocab_text(w->x->v, trie->nodes[i].token & ~SAME_TEXT);
         size_t from = w->states[0].from, to = from + w->states[0].n, k = 0;
         for (; k < s.len; k++) {
             size_t top = m->n_out;
@@ -200,32 +216,36 @@ static void walk_trie(struct walk *w, const struct trie *trie, bool plain)
 {
     struct machine *m = &w->x->m;
     uint16_t at[TOKEN_BYTES_MAX + 1];
+    uint32_t rows[TOKEN_BYTES_MAX + 1];
     size_t base = m->text.len;
     w->n = w->rows = 0;
+    w->loose = 0;
+    w->plain = plain;
     w->round++;
     if (m->n_out == 0 || !buf_reserve(&m->text, TOKEN_BYTES_MAX + 1)) return;
     at[0] = walk_state(w, 0, pool_mark(&m->pool), 0, false);
+    rows[0] = w->n ? w->states[0].row : NO_ROW;
     for (size_t i = 0; i < trie->n && !w->over;) {
         const struct trie_node *t = &trie->nodes[i];
-        walk_release(w, t->depth);
-        uint16_t from = at[t->depth - 1], to = TO_UNKNOWN;
+        if (w->loose >= t->depth) walk_release(w, t->depth);
+        uint32_t row = rows[t->depth - 1];
+        uint16_t to = TO_UNKNOWN;
         m->text.ptr[base + t->depth - 1] = (char)t->byte;
-        if (w->states[from].row != NO_ROW) to = w->next[(size_t)w->states[from].row * 256 + t->byte];
+        if (row != NO_ROW) to = w->next[(size_t)row * 256 + t->byte];
         if (to == TO_UNKNOWN) {
             m->text.len = base + t->depth;
-            to = walk_step(w, from, t->byte, t->depth);
+            to = walk_step(w, at[t->depth - 1], t->byte, t->depth);
         }
-        if (to >= TO_EXACT) {
-            if (to == TO_EXACT) walk_exact(w, trie, i, base);
-            i = t->skip;
-        } else if (plain && w->states[to].open) {
-            allow_below(w->x->v, w->bits, trie, i);
-            i = t->skip;
-        } else {
+        if (to < TO_OPEN) {
             at[t->depth] = to;
+            rows[t->depth] = w->states[to].row;
             if (t->token != TOKEN_NONE) allow(w->x->v, w->bits, t->token);
             i++;
+            continue;
         }
+        if (to == TO_EXACT) walk_exact(w, trie, i, base);
+        if (to == TO_OPEN) allow_below(w->x->v, w->bits, trie, i);
+        i = t->skip;
     }
     m->failed = false;
     matcher_load(w->x);

@@ -55,9 +55,10 @@ static bool build_trie(struct trie *t, uint32_t *next_same, const struct entry *
             stack[++depth] = t->n;
         }
         struct trie_node *x = &t->nodes[stack[depth]];
-        next_same[list[i].id] = x->token;
-        x->token = list[i].id;
-        if (next_same[list[i].id] == TOKEN_NONE) t->n_order++;
+        bool again = x->token != TOKEN_NONE;
+        next_same[list[i].id] = again ? x->token & ~SAME_TEXT : TOKEN_NONE;
+        x->token = list[i].id | (again ? SAME_TEXT : 0);
+        t->n_order += !again;
         t->order[t->n_order - 1] = x->token; /* the head of those with this text */
         last = s;
     }

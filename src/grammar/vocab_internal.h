@@ -7,8 +7,9 @@
 #define TOKEN_BYTES_MAX 255 /* longer tokens can never come out of a grammar */
 #define PLAIN_SLICES 33     /* plain texts of at most 0, 1, ... 31 characters, and all */
 
+#define SAME_TEXT 0x80000000u /* beside a token: next_same has others of this text */
 struct trie_node {
-    uint32_t token; /* the first that ends here, or TOKEN_NONE; next_same has the others */
+    uint32_t token; /* the last that ends here, perhaps with SAME_TEXT, or TOKEN_NONE */
     uint32_t skip;  /* index behind this subtree */
     uint32_t first; /* place of its first token in order */
     uint8_t byte, depth;
@@ -27,9 +28,9 @@ struct grammar_vocab {
     size_t n_words, memory;
     uint32_t *offsets; // [n + 1]
     char *bytes;
-    uint32_t *ends;      // [n_words] bit set: ends a generation
-    uint32_t *next_same; // [n]
-    uint32_t *slices;    // [PLAIN_SLICES][n_words]
+    uint32_t *ends;          // [n_words] bit set: ends a generation
+    uint32_t *next_same;     // [n]
+    uint32_t *slices;        // [PLAIN_SLICES][n_words]
     struct long_text *longs; /* plain texts of more characters than the slices tell apart */
     uint32_t n_long;
     struct trie plain, rest;
