@@ -153,15 +153,30 @@ bool number_fits(const struct number_alt *n, struct str text)
     return decimal_parse(&x, text) && number_value_fits(n, &x);
 }
 
-/* A multiple of step in [a, b] that also lies within the bounds, for magnitudes of one sign. */
-static bool some_multiple(const struct number_alt *n, bool neg, __int128 a, __int128 b)
+static bool is_excluded(const struct number_alt *n, __int128 value)
+{
+    for (uint32_t i = 0; i < n->n_not_steps; i++)
+        if (value % n->not_steps[i] == 0) return true;
+    for (uint32_t i = 0; i < n->n_excluded; i++)
+        if (value == n->not_values[i]) return true;
+    return false;
+}
+
+#define MAX_LOOKED_AT 200
+
+bool number_between(const struct number_alt *n, bool neg, __int128 a, __int128 b)
 {
     __int128 low = neg ? -n->high : n->low, high = neg ? -n->low : n->high;
     if (a < low) a = low;
     if (b > high) b = high;
     if (a < 0) a = 0;
     if (a > b) return false;
-    return (a + n->step - 1) / n->step * n->step <= b;
+    __int128 x = (a + n->step - 1) / n->step * n->step;
+    for (int i = 0; i < MAX_LOOKED_AT; i++, x += n->step) {
+        if (x > b) return false;
+        if (!is_excluded(n, neg ? -x : x)) return true;
+    }
+    return true;
 }
 
 #define MAX_WHOLE 18 /* digits before the point of a generated number */
@@ -223,10 +238,10 @@ bool number_viable(const struct number_alt *n, struct str s)
         if (point) unit /= 10;
     }
     if (point && n->scale == 0) return false;
-    if (whole == 0) return some_multiple(n, neg, 0, (__int128)1 << 120);
-    if (point || v == 0) return some_multiple(n, neg, v * unit, v * unit + unit - 1);
+    if (whole == 0) return number_between(n, neg, 0, (__int128)1 << 120);
+    if (point || v == 0) return number_between(n, neg, v * unit, v * unit + unit - 1);
     for (; whole <= MAX_WHOLE; whole++) {
-        if (some_multiple(n, neg, v * unit, v * unit + unit - 1)) return true;
+        if (number_between(n, neg, v * unit, v * unit + unit - 1)) return true;
         unit *= 10; /* one more digit before the point */
     }
     return false;

@@ -406,7 +406,7 @@ static bool make_mask(struct walk *w, size_t *n_set)
     matcher_load(x);
     if (!w->over) walk_trie(w, &v->rest, false);
     *n_set = count_bits(w->bits, v->n_words);
-    return !w->over;
+    return !w->over && !x->g->exhausted;
 }
 
 bool grammar_matcher_mask_within(struct grammar_matcher *x, uint32_t *bits, size_t *n_set, size_t work)
