@@ -68,6 +68,7 @@ int cli_serve(const struct options *o)
     config.allowed_hosts = hosts;
     config.n_allowed_hosts = (size_t)o->allowed_host.n;
     config.strict_models = o->no_catch_all;
+    if (o->pdftotext) config.pdf.program = o->pdftotext;
     config.ready = announce;
     config.ready_ctx = &serving;
     bool ok = stack_open_backend(&s, o, &e) && server_run(&config, local_backend(s.local), &e);

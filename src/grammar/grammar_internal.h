@@ -382,10 +382,12 @@ struct op {
     bool may_end;  /* OP_FREE: the whole text may end here */
     uint32_t a, b; /* targets, or node */
     struct dfa *dfa;
-    uint32_t *table; /* OP_FREE: the trigger automaton; OP_SWITCH: target by byte */
+    const struct grammar_form *form; /* OP_VALUE: NULL = JSON */
+    uint32_t *table;                 /* OP_FREE: the trigger automaton; OP_SWITCH: target by byte */
 };
 #define OP_NOWHERE UINT32_MAX
 uint32_t program_add(struct grammar *g, struct op op);
+uint32_t program_split(struct grammar *g, uint32_t a, uint32_t b);
 uint32_t program_gbnf(struct grammar *g, struct str text, uint32_t next, struct err *e);
 uint32_t program_schema(struct grammar *g, struct str json, uint32_t next, struct err *e); /* one value, then next */
 
@@ -409,6 +411,7 @@ struct grammar {
     struct op *ops;
     size_t n_ops, ops_cap;
     uint32_t entry;
+    struct str opened; /* every matcher starts behind it */
     struct buf notes;
     struct err refusal; /* what a strict compilation met */
     struct memo *memo;

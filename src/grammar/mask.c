@@ -98,6 +98,7 @@ static bool walk_grow(struct walk *w)
 static bool is_open(const struct grammar_vocab *v, const struct thread *t)
 {
     if ((t->kind != THREAD_STRING && t->kind != THREAD_KEY) || t->escape || !t->dfa->states[t->state].any) return false;
+    if (t->frame && (t->frame->guard || (t->kind == THREAD_KEY && t->frame->form))) return false;
     return t->kind == THREAD_KEY || t->alt->string.max == REPEAT_MAX || t->alt->string.max - t->count >= v->longest;
 }
 
@@ -150,10 +151,14 @@ static bool any_open(const struct walk *w, size_t from, size_t to)
     return false;
 }
 
-static bool closes_key(const struct thread *t, size_t n)
+/* Whether the byte may end a key. */
+static bool closes_key(const struct thread *t, size_t n, uint8_t byte)
 {
-    for (size_t i = 0; i < n; i++)
-        if (t[i].kind == THREAD_KEY && !t[i].escape) return true;
+    for (size_t i = 0; i < n; i++) {
+        if (t[i].kind != THREAD_KEY || t[i].escape) continue;
+        const struct grammar_form *f = t[i].frame->form;
+        if (f ? f->key_close.len && byte == (uint8_t)f->key_close.ptr[0] : byte == '"') return true;
+    }
     return false;
 }
 
@@ -173,7 +178,7 @@ static uint16_t walk_step(struct walk *w, uint16_t from, uint8_t byte, unsigned 
     uint16_t to = TO_DEAD;
     w->work += s->n + 2;
     if (w->work > w->limit) return w->over = true, TO_DEAD;
-    bool vague = s->vague || (byte == '"' && s->row != NO_ROW && closes_key(m->out + s->from, s->n));
+    bool vague = s->vague || (s->row != NO_ROW && closes_key(m->out + s->from, s->n, byte));
     if (machine_step(m, s->from, s->from + s->n, byte)) {
         /* Another key behind one whose text is only representative: too rare to be clever about. */
         if (s->vague && starts_key(m->out + mark, m->n_out - mark)) m->n_out = mark, to = TO_EXACT;
@@ -328,7 +333,7 @@ static void walk_content(struct walk *w, uint32_t *bits, struct dfa *d, uint32_t
 /* Strings without a length counter: the automaton alone decides, and its answer is remembered. */
 static bool is_content(const struct thread *t)
 {
-    return t->kind == THREAD_STRING && !t->escape && t->alt->string.max == REPEAT_MAX;
+    return t->kind == THREAD_STRING && !t->escape && t->alt->string.max == REPEAT_MAX && !(t->frame && t->frame->guard);
 }
 
 static bool add_content(struct walk *w, const struct thread *t)
@@ -352,6 +357,7 @@ static bool add_short(struct walk *w, const struct thread *t)
 {
     const struct grammar_vocab *v = w->x->v;
     if (t->kind != THREAD_STRING || t->escape || !t->dfa->states[t->state].any) return false;
+    if (t->frame && t->frame->guard) return false;
     uint32_t room = t->alt->string.max - t->count;
     size_t slice = room < PLAIN_SLICES - 2 ? room : PLAIN_SLICES - 2;
     join(w->bits, v->slices + slice * v->n_words, v->n_words);

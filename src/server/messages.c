@@ -9,8 +9,8 @@
 #include "base/log.h"
 #include "server/server_internal.h"
 
-/* What the backends can do so far. */
-static const struct anthropic_support support = {.thinking = true, .tools = true, .output_schema = false};
+/* What all backends can do so far. */
+static const struct anthropic_support support = {.thinking = true, .tools = true, .output_schema = false, .pdf = true};
 
 static void cancel(struct call *c)
 {
@@ -151,6 +151,16 @@ static void on_timer(void *ctx)
 
 #define INLINE_MAX_BYTES ((size_t)64 << 10) /* longer bodies are decoded on a thread */
 
+/* Whether any model sees; which one is asked is known only after decoding. */
+static bool sees_images(const struct server *s)
+{
+    size_t n;
+    const struct chat_model *m = s->backend->models(s->backend->self, &n);
+    for (size_t i = 0; i < n; i++)
+        if (m[i].images) return true;
+    return false;
+}
+
 static void decode(struct call *c, enum anthropic_call kind)
 {
     struct server *s = c->server;
@@ -163,13 +173,14 @@ static void decode(struct call *c, enum anthropic_call kind)
     s->requests_bytes += body->len;
     struct decode_job *job = mem_zalloc(sizeof *job);
     *job = (struct decode_job){.call = c, .kind = kind, .support = support};
+    job->support.images = sees_images(s);
     http_body_take(c->x, &job->body);
-    if (c->body_bytes > INLINE_MAX_BYTES) {
+    if (c->body_bytes <= INLINE_MAX_BYTES) decode_job_run(job);
+    if (!decode_job_is_ready(job)) {
         c->job = job;
         decoder_submit(s->decoder, job);
         return;
     }
-    decode_job_run(job);
     messages_decoded(c, kind, job->r, &job->error);
     mem_free(job);
 }
@@ -221,6 +232,11 @@ void messages_decoded(struct call *c, enum anthropic_call kind, struct chat_requ
     if (!n || !m || s->drain_since_ns) {
         chat_request_destroy(r);
         refuse_model(c, n);
+        return;
+    }
+    if (r->n_images && !m->images) {
+        chat_request_destroy(r);
+        call_refuse(c, 400, NULL, "the model has no image input (capability_rejected: image_block)");
         return;
     }
     r->model = m->id;
@@ -277,7 +293,10 @@ void messages_left(struct call *c, const char *why)
     c->x = NULL;
     c->status = 499;
     if (c->is_counting) return; /* a count cannot be cancelled; its answer frees the call */
-    if (c->job) c->job->call = NULL;
+    if (c->job) {
+        atomic_store(&c->job->is_cancelled, true);
+        c->job->call = NULL;
+    }
     cancel(c);
     snprintf(note, sizeof note, "%s after %" PRIu32 " events, %s", why, c->n_events,
              !c->has_answer        ? "before the request was complete"

@@ -40,7 +40,10 @@ struct decode_job {
     struct buf body;
     enum anthropic_call kind;
     struct anthropic_support support;
-    struct chat_request *r; /* NULL: error */
+    uint32_t lane;            /* the decoder's; I/O thread */
+    atomic_bool is_cancelled; /* the client left */
+    bool is_decoded;          /* r or error is set */
+    struct chat_request *r;   /* NULL: error */
     struct anthropic_error error;
 };
 
@@ -120,10 +123,14 @@ void messages_decoded(struct call *c, enum anthropic_call kind, struct chat_requ
                       const struct anthropic_error *e);
 
 /* decoder.c */
-struct decoder *decoder_create(struct http_loop *loop, struct err *e);
+struct decoder *decoder_create(struct http_loop *loop, const struct pdf_config *pdf, struct err *e);
 void decoder_destroy(struct decoder *d);                        /* NULL is fine; jobs inside are dropped */
 void decoder_submit(struct decoder *d, struct decode_job *job); /* ends in messages_decoded */
-void decode_job_run(struct decode_job *job);                    /* on the calling thread */
+void decode_job_run(struct decode_job *job);                    /* body to request, on the calling thread */
+bool decode_job_is_ready(const struct decode_job *job);         /* nothing is left to read */
+
+/* documents.c: DOCUMENT blocks become text; or r becomes NULL and error is set. */
+void documents_read(struct decode_job *job, struct pdf_reader *pdfs);
 
 /* models.c */
 const struct chat_model *models_resolve(const struct server *s, struct str name);
