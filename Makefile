@@ -245,7 +245,7 @@ $(BUILD)/tests/bench_grammar: tests/bench/bench_grammar.c $(LIB)
 	$(CC) $(CPPFLAGS_ALL) $(CFLAGS_ALL) -o $@ $< $(LIB) $(LIBS)
 
 bench-grammar: $(BUILD)/tests/bench_grammar ## masks, checks and compile times beside llguidance and xgrammar (DATA=DIR)
-	$(PYTHON) tools/bench-grammar $(DATA)/json-schemas/maskbench $(BENCH_ARGS)
+	$(PYTHON) tools/bench-grammar $(DATA) $(BENCH_ARGS)
 
 check: all ## layers, sizes, instruction sets, format
 	@tools/install-deps $(CHECK_DEPS)

@@ -248,12 +248,13 @@ static void report(struct bench *b, const char *path)
         "from the check, %zu masks over 3 ms\n",
         b->schemas, b->passed, b->refused, b->tokens, b->valid_refused, b->invalid_accepted, b->mask_differs, b->slow);
     printf("memory of a grammar after use: mean %.0f KiB, most %.0f KiB\n", mean, most);
-    json_t *all = json_pack("{sosososo sIsIsIsIsIsI sfsfsfsO}", "compile", compile, "mask", mask, "check", check,
-                            "tool_lists", lists, "schemas", (json_int_t)b->schemas, "passed", (json_int_t)b->passed,
-                            "refused", (json_int_t)b->refused, "tokens", (json_int_t)b->tokens, "valid_refused",
-                            (json_int_t)b->valid_refused, "invalid_accepted", (json_int_t)b->invalid_accepted,
-                            "vocabulary_mib", (double)grammar_vocab_memory(b->v) / 1048576, "memory_mean_kib", mean,
-                            "memory_max_kib", most, "refusals", b->refusals);
+    json_t *all =
+        json_pack("{sosososo sIsIsIsIsIsIsI sfsfsfsO}", "compile", compile, "mask", mask, "check", check, "tool_lists",
+                  lists, "vocabulary", (json_int_t)grammar_vocab_size(b->v), "schemas", (json_int_t)b->schemas,
+                  "passed", (json_int_t)b->passed, "refused", (json_int_t)b->refused, "tokens", (json_int_t)b->tokens,
+                  "valid_refused", (json_int_t)b->valid_refused, "invalid_accepted", (json_int_t)b->invalid_accepted,
+                  "vocabulary_mib", (double)grammar_vocab_memory(b->v) / 1048576, "memory_mean_kib", mean,
+                  "memory_max_kib", most, "refusals", b->refusals);
     if (path && json_dump_file(all, path, JSON_INDENT(1)) != 0) fprintf(stderr, "%s: cannot be written\n", path);
     json_decref(all);
 }

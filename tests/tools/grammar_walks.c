@@ -15,7 +15,8 @@
 #include "gguf/gguf.h"
 #include "grammar/grammar.h"
 
-#define TRIES 24 /* random members of a mask that are looked at for one that closes */
+#define TRIES 24      /* random members of a mask that are looked at for one that closes */
+#define MAX_HINTS 400 /* names and texts of the schema */
 
 struct walks {
     struct tokenizer *t;
@@ -25,6 +26,10 @@ struct walks {
     uint8_t *lengths;
     uint32_t *bytes; // [n_bytes] tokens of one byte, and those that end
     size_t n_bytes;
+    uint32_t byte_token[256]; /* the token of one byte; UINT32_MAX = none */
+    char *hints[MAX_HINTS];   /* as JSON writes them, without the first quote */
+    size_t n_hints;
+    const char *queue; /* what is left of a hint that is being written */
     struct rng rng;
     unsigned n_walks, max_steps;
     const char *only;
@@ -62,9 +67,56 @@ static uint32_t cost(struct walks *w, uint32_t id)
     return 1 + (uint32_t)(rng_next(&w->rng) % 8) + w->lengths[id] * 4u + (closes ? 0 : opens ? 200 : 30);
 }
 
-static uint32_t closing(struct walks *w)
+/* Names and texts of the schema: a required member would not be met by chance. */
+static void collect_hints(struct walks *w, json_t *v)
 {
-    uint32_t best = some(w), least = cost(w, best);
+    const char *key;
+    size_t i;
+    json_t *x;
+    if (json_is_string(v) && w->n_hints < MAX_HINTS) {
+        char *text = json_dumps(v, JSON_ENCODE_ANY);
+        if (text) memmove(text, text + 1, strlen(text)), w->hints[w->n_hints++] = text;
+    }
+    json_array_foreach(v, i, x) collect_hints(w, x);
+    json_object_foreach(v, key, x)
+    {
+        json_t *name = json_string(key);
+        collect_hints(w, name);
+        json_decref(name);
+        collect_hints(w, x);
+    }
+}
+
+/* In a text that is to end: the rest of a hint, or now and then another beginning of a value. */
+static uint32_t guided(struct walks *w, struct str text)
+{
+    static const char opens[] = "{[,:", starts[] = "\"{[tfn-0123456789";
+    size_t n = text.len;
+    uint32_t token;
+    if (w->queue && *w->queue) {
+        token = w->byte_token[(uint8_t)*w->queue++];
+        if (token != UINT32_MAX && in_mask(w, token)) return token;
+    }
+    w->queue = NULL;
+    while (n > 0 && strchr(" \n\r\t", text.ptr[n - 1])) n--;
+    if (n > 1 && n == text.len && text.ptr[n - 1] == '"' && w->n_hints && rng_next(&w->rng) % 4) {
+        for (n--; n > 1 && strchr(" \n\r\t", text.ptr[n - 1]);) n--;
+        if (!strchr(opens, text.ptr[n - 1])) return UINT32_MAX;
+        w->queue = w->hints[rng_next(&w->rng) % w->n_hints];
+        token = w->byte_token[(uint8_t)*w->queue++];
+        return token != UINT32_MAX && in_mask(w, token) ? token : UINT32_MAX;
+    }
+    if (n == 0 || !strchr(opens, text.ptr[n - 1]) || rng_next(&w->rng) % 4) return UINT32_MAX;
+    token = w->byte_token[(uint8_t)starts[rng_next(&w->rng) % (sizeof starts - 1)]];
+    return token != UINT32_MAX && in_mask(w, token) ? token : UINT32_MAX;
+}
+
+static uint32_t closing(struct walks *w, struct str text)
+{
+    uint32_t best = guided(w, text), least;
+    if (best != UINT32_MAX) return best;
+    best = some(w);
+    least = cost(w, best);
     for (size_t i = 0; i < w->n_bytes + TRIES; i++) {
         uint32_t id = i < w->n_bytes ? w->bytes[i] : some(w), c;
         if (in_mask(w, id) && (c = cost(w, id)) < least) best = id, least = c;
@@ -82,11 +134,13 @@ static bool read_pieces(struct walks *w)
     w->firsts = mem_zalloc(size);
     w->lengths = mem_zalloc(size);
     w->bytes = mem_zalloc(size * sizeof *w->bytes);
+    memset(w->byte_token, 0xff, sizeof w->byte_token);
     for (uint32_t i = 0; i < size; i++) {
         buf_clear(&piece);
         bool some_text = tokenizer_piece(w->t, &piece, i, false) && piece.len > 0;
         if (some_text) w->firsts[i] = piece.ptr[0];
         w->lengths[i] = piece.len > 50 ? 50 : (uint8_t)piece.len;
+        if (piece.len == 1 && some_text) w->byte_token[(uint8_t)piece.ptr[0]] = i;
         if (piece.len == 1 || tokenizer_is_eog(w->t, i)) w->bytes[w->n_bytes++] = i;
         if (tokenizer_is_eog(w->t, i)) w->firsts[i] = 0;
     }
@@ -159,9 +213,10 @@ static void walk(struct walks *w, struct grammar *g, const char *id)
     buf_init(&text, 1 << 20);
     size_t limit = 5 + rng_next(&w->rng) % 40;
     bool done = false, ok = m != NULL;
+    w->queue = NULL;
     for (size_t i = 0; ok && !done && i < w->max_steps; i++) {
         if (!(ok = look(w, m, id, buf_str(&text)))) break;
-        uint32_t token = i > limit ? closing(w) : some(w);
+        uint32_t token = i > limit ? closing(w, buf_str(&text)) : some(w);
         if (!(ok = grammar_matcher_accept(m, token)))
             w->differs++, complain(w, "not accepted", id, buf_str(&text), token);
         done = ok && tokenizer_is_eog(w->t, token);
@@ -191,10 +246,12 @@ static void schema_line(struct walks *w, json_t *line)
     char *text = json_dumps(json_object_get(line, "schema"), JSON_ENCODE_ANY);
     grammar_options_init(&o);
     struct grammar *g = grammar_from_schema(str_from(text), &o, &e);
+    collect_hints(w, json_object_get(line, "schema"));
     w->schemas++;
     w->refused += g == NULL;
     if (g && grammar_satisfiable(g))
         for (unsigned k = 0; k < w->n_walks; k++) walk(w, g, id);
+    while (w->n_hints > 0) free(w->hints[--w->n_hints]);
     grammar_unref(g);
     free(text);
 }
