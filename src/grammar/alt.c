@@ -616,6 +616,8 @@ static bool array_fits(struct grammar *g, struct array_alt *a)
     if (need == 0) return true;
     end = array_end(g, a, need > a->prefix + 1 ? a->prefix + 1 : need);
     if (end <= a->prefix && end < need) return false;
+    if (a->unique && a->prefix == 0 && need <= COUNT_MANY && node_values(g, array_child(g, a, 0, 0)) < need)
+        return false;
     return need <= a->max;
 }
 

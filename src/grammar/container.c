@@ -8,7 +8,7 @@
 
 /* ---- frames ---- */
 
-static struct frame *copy_frame(struct machine *m, const struct frame *f)
+struct frame *copy_frame(struct machine *m, const struct frame *f)
 {
     struct frame *c = pool_alloc(&m->pool, sizeof *c);
     if (c) *c = *f;
@@ -16,7 +16,7 @@ static struct frame *copy_frame(struct machine *m, const struct frame *f)
     return c;
 }
 
-static void hash_frame(struct frame *f)
+void hash_frame(struct frame *f)
 {
     uint64_t w[8] = {f->up ? f->up->hash : 0, f->alt->id, f->left, f->done, f->n};
     if (f->kind == FRAME_ARRAY) {
@@ -109,7 +109,7 @@ static bool is_used(const struct frame *f, struct str key)
     return false;
 }
 
-static bool continues(struct machine *m, const struct thread *t, struct str key, struct str prefix)
+bool text_continues(struct machine *m, const struct thread *t, struct str key, struct str prefix)
 {
     int32_t state = (int32_t)t->state;
     if (!str_starts(key, prefix)) return false;
@@ -133,8 +133,8 @@ bool object_key_viable(struct machine *m, const struct thread *t)
         if (!decode_string(&decoded, prefix)) return buf_deinit(&decoded), true;
         prefix = buf_str(&decoded);
     }
-    for (uint32_t i = 0; i < o->n_names; i++) taken += is_seen(f, i) && continues(m, t, o->names[i], prefix);
-    for (const struct used *u = f->used; u; u = u->next) taken += continues(m, t, u->text, prefix);
+    for (uint32_t i = 0; i < o->n_names; i++) taken += is_seen(f, i) && text_continues(m, t, o->names[i], prefix);
+    for (const struct used *u = f->used; u; u = u->next) taken += text_continues(m, t, u->text, prefix);
     buf_deinit(&decoded);
     return count > taken;
 }
@@ -301,7 +301,7 @@ static void next_item(struct machine *m, const struct frame *f)
     for (uint32_t set = 0; set < 1u << a->n_select; set++) {
         uint32_t node = array_child(m->g, a, f->n, set), needed = 0;
         bool fits = true;
-        if (node == NODE_NONE || !node_fits(m->g, node)) continue;
+        if (node == NODE_NONE || !node_fits(m->g, node) || !unique_room(m, f, node)) continue;
         struct frame *c = copy_frame(m, f);
         if (!c) return;
         c->n++;
@@ -332,24 +332,6 @@ void open_array(struct machine *m, struct alt *a, const struct frame *up)
     hash_frame(f);
     machine_emit(m, (struct thread){.kind = THREAD_EMPTY, .frame = f});
     next_item(m, f);
-}
-
-bool array_accepts(struct machine *m, const struct frame **frame, size_t end)
-{
-    const struct frame *f = *frame;
-    if (!f->alt->array.unique) return true;
-    bool ok;
-    uint64_t h = json_value_hash(str_slice(buf_str(&m->text), f->start, end), &ok);
-    for (const struct used *u = f->used; u; u = u->next)
-        if (u->hash == h) return false;
-    struct used *u = pool_alloc(&m->pool, sizeof *u);
-    struct frame *c = copy_frame(m, f);
-    if (!u || !c) return m->failed = true, false;
-    *u = (struct used){f->used, STR_NONE, h};
-    c->used = u;
-    hash_frame(c);
-    *frame = c;
-    return ok;
 }
 
 void step_array(struct machine *m, struct thread t, uint8_t byte)

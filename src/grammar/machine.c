@@ -258,7 +258,8 @@ static void step_number(struct machine *m, struct thread t, uint8_t byte)
     struct str whole = str_slice(buf_str(&m->text), t.start, m->text.len);
     if (next != NUM_NONE) {
         t.state = next;
-        if (m->liberal || number_viable(&t.alt->number, whole)) machine_emit(m, t);
+        bool viable = m->liberal || number_viable(&t.alt->number, whole);
+        if (viable && unique_viable(m, &t, STR_NONE)) machine_emit(m, t);
         return;
     }
     whole.len--;
@@ -287,7 +288,9 @@ static const struct literal {
 
 void start_string(struct machine *m, struct alt *a, const struct frame *frame)
 {
-    machine_emit(m, (struct thread){.kind = THREAD_STRING, .alt = a, .dfa = a->string.dfa, .frame = frame});
+    uint32_t start = (uint32_t)m->text.len;
+    struct thread t = {.kind = THREAD_STRING, .alt = a, .dfa = a->string.dfa, .frame = frame, .start = start};
+    if (unique_viable(m, &t, STR_NONE)) machine_emit(m, t);
 }
 
 static void start_alt(struct machine *m, struct alt *a, const struct frame *frame, uint8_t byte)
@@ -315,7 +318,7 @@ static void start_alt(struct machine *m, struct alt *a, const struct frame *fram
         t.alt = NULL;
         t.state = 1;
         t.aux = capital + (byte == 't' ? 0 : byte == 'f' ? 1 : 2);
-        machine_emit(m, t);
+        if (unique_viable(m, &t, str_from(literals[t.aux % 3].text))) machine_emit(m, t);
         return;
     default:
         if (a->type != TYPE_INT) return;
@@ -379,7 +382,9 @@ void step_thread(struct machine *m, struct thread t, uint8_t byte)
     case THREAD_NUMBER: step_number(m, t, byte); return;
     case THREAD_STRING:
         switch (lex_string(m, &t, byte, t.alt->string.min, t.alt->string.max)) {
-        case LEX_MORE: machine_emit(m, t); return;
+        case LEX_MORE:
+            if (unique_viable(m, &t, STR_NONE)) machine_emit(m, t);
+            return;
         case LEX_CLOSED: machine_value_done(m, t.frame, m->text.len); return;
         default: return;
         }

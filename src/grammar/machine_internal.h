@@ -118,6 +118,12 @@ void step_array(struct machine *m, struct thread t, uint8_t byte);
 void open_object(struct machine *m, struct alt *a, const struct frame *up);
 void open_array(struct machine *m, struct alt *a, const struct frame *up);
 bool array_accepts(struct machine *m, const struct frame **frame, size_t end); /* uniqueItems */
+bool unique_room(struct machine *m, const struct frame *f, uint32_t node);     /* a value of node is not used yet */
+/* Whether what is written can still become such a value; literal: true, false or null. */
+bool unique_viable(struct machine *m, const struct thread *t, struct str literal);
+struct frame *copy_frame(struct machine *m, const struct frame *f);
+void hash_frame(struct frame *f);
+bool text_continues(struct machine *m, const struct thread *t, struct str text, struct str prefix);
 void step_thread(struct machine *m, struct thread t, uint8_t byte);
 bool object_can_add(struct machine *m, const struct frame *f);
 bool object_can_close(const struct frame *f);

@@ -333,7 +333,9 @@ static void walk_content(struct walk *w, uint32_t *bits, struct dfa *d, uint32_t
 /* Strings without a length counter: the automaton alone decides, and its answer is remembered. */
 static bool is_content(const struct thread *t)
 {
-    return t->kind == THREAD_STRING && !t->escape && t->alt->string.max == REPEAT_MAX && !(t->frame && t->frame->guard);
+    const struct frame *f = t->frame;
+    if (t->kind != THREAD_STRING || t->escape || t->alt->string.max < REPEAT_MAX) return false;
+    return !f || (!f->guard && !(f->kind == FRAME_ARRAY && f->used));
 }
 
 static bool add_content(struct walk *w, const struct thread *t)

@@ -62,8 +62,9 @@ static uint32_t some(struct walks *w)
 static uint32_t cost(struct walks *w, uint32_t id)
 {
     char c = w->firsts[id];
-    if (c == 0) return 0; /* the end */
-    bool closes = strchr("}]\"", c), opens = strchr("{[, \n\t\r\\", c);
+    if (c == 0) return 0;                     /* the end */
+    if (c == '"') return w->lengths[id] * 4u; /* ends a text wherever it can */
+    bool closes = strchr("}]", c), opens = strchr("{[, \n\t\r\\", c);
     return 1 + (uint32_t)(rng_next(&w->rng) % 8) + w->lengths[id] * 4u + (closes ? 0 : opens ? 200 : 30);
 }
 
@@ -75,7 +76,10 @@ static void collect_hints(struct walks *w, json_t *v)
     json_t *x;
     if (json_is_string(v) && w->n_hints < MAX_HINTS) {
         char *text = json_dumps(v, JSON_ENCODE_ANY);
-        if (text) memmove(text, text + 1, strlen(text)), w->hints[w->n_hints++] = text;
+        size_t n = 0;
+        for (const char *p = text + 1; text && *p; p++) /* anchors of patterns are no part of a text */
+            if (!strchr("^$", *p)) text[n++] = *p;
+        if (text) text[n] = 0, w->hints[w->n_hints++] = text;
     }
     json_array_foreach(v, i, x) collect_hints(w, x);
     json_object_foreach(v, key, x)
@@ -87,33 +91,50 @@ static void collect_hints(struct walks *w, json_t *v)
     }
 }
 
-/* In a text that is to end: the rest of a hint, or now and then another beginning of a value. */
-static uint32_t guided(struct walks *w, struct str text)
+static uint32_t of_byte(const struct walks *w, char c)
 {
-    static const char opens[] = "{[,:", starts[] = "\"{[tfn-0123456789";
-    size_t n = text.len;
-    uint32_t token;
-    if (w->queue && *w->queue) {
-        token = w->byte_token[(uint8_t)*w->queue++];
-        if (token != UINT32_MAX && in_mask(w, token)) return token;
-    }
-    w->queue = NULL;
-    while (n > 0 && strchr(" \n\r\t", text.ptr[n - 1])) n--;
-    if (n > 1 && n == text.len && text.ptr[n - 1] == '"' && w->n_hints && rng_next(&w->rng) % 4) {
-        for (n--; n > 1 && strchr(" \n\r\t", text.ptr[n - 1]);) n--;
-        if (!strchr(opens, text.ptr[n - 1])) return UINT32_MAX;
-        w->queue = w->hints[rng_next(&w->rng) % w->n_hints];
-        token = w->byte_token[(uint8_t)*w->queue++];
-        return token != UINT32_MAX && in_mask(w, token) ? token : UINT32_MAX;
-    }
-    if (n == 0 || !strchr(opens, text.ptr[n - 1]) || rng_next(&w->rng) % 4) return UINT32_MAX;
-    token = w->byte_token[(uint8_t)starts[rng_next(&w->rng) % (sizeof starts - 1)]];
+    uint32_t token = w->byte_token[(uint8_t)c];
     return token != UINT32_MAX && in_mask(w, token) ? token : UINT32_MAX;
 }
 
-static uint32_t closing(struct walks *w, struct str text)
+/* A hint that can be written here, whole or (in a text) without its quote. */
+static const char *find_hint(struct walks *w, struct grammar_matcher *m, bool whole)
 {
-    uint32_t best = guided(w, text), least;
+    size_t from = rng_next(&w->rng) % (w->n_hints ? w->n_hints : 1);
+    for (size_t i = 0; i < w->n_hints; i++) {
+        const char *hint = w->hints[(from + i) % w->n_hints];
+        struct str s = str_from(hint);
+        if (!whole) s.len--;
+        if (s.len == 0 || !grammar_matcher_feed(m, s)) continue;
+        grammar_matcher_rollback(m, 1);
+        return hint;
+    }
+    return NULL;
+}
+
+/* In a text that is to end: the rest of a hint, a digit behind a digit, or now and then another beginning of a value.
+ */
+static uint32_t guided(struct walks *w, struct grammar_matcher *m, struct str text)
+{
+    static const char opens[] = "{[,:", starts[] = "\"{[tfn-0123456789";
+    uint32_t token;
+    if (w->queue && *w->queue && (token = of_byte(w, *w->queue)) != UINT32_MAX) return w->queue++, token;
+    w->queue = NULL;
+    char last = text.len ? text.ptr[text.len - 1] : 0;
+    if (last == '"' || rng_next(&w->rng) % 16 == 0) {
+        w->queue = find_hint(w, m, last == '"');
+        if (w->queue && (token = of_byte(w, *w->queue)) != UINT32_MAX) return w->queue++, token;
+    }
+    if (last >= '0' && last <= '9' && rng_next(&w->rng) % 4) return of_byte(w, (char)('0' + rng_next(&w->rng) % 10));
+    if (rng_next(&w->rng) % 8 == 0) return of_byte(w, (char)(' ' + rng_next(&w->rng) % 95));
+    while (text.len > 0 && strchr(" \n\r\t", text.ptr[text.len - 1])) text.len--;
+    if (text.len == 0 || !strchr(opens, text.ptr[text.len - 1]) || rng_next(&w->rng) % 4) return UINT32_MAX;
+    return of_byte(w, starts[rng_next(&w->rng) % (sizeof starts - 1)]);
+}
+
+static uint32_t closing(struct walks *w, struct grammar_matcher *m, struct str text)
+{
+    uint32_t best = guided(w, m, text), least;
     if (best != UINT32_MAX) return best;
     best = some(w);
     least = cost(w, best);
@@ -216,7 +237,7 @@ static void walk(struct walks *w, struct grammar *g, const char *id)
     w->queue = NULL;
     for (size_t i = 0; ok && !done && i < w->max_steps; i++) {
         if (!(ok = look(w, m, id, buf_str(&text)))) break;
-        uint32_t token = i > limit ? closing(w, buf_str(&text)) : some(w);
+        uint32_t token = i > limit ? closing(w, m, buf_str(&text)) : some(w);
         if (!(ok = grammar_matcher_accept(m, token)))
             w->differs++, complain(w, "not accepted", id, buf_str(&text), token);
         done = ok && tokenizer_is_eog(w->t, token);
@@ -293,7 +314,7 @@ static void report(struct walks *w)
 
 int main(int argc, char **argv)
 {
-    struct walks w = {.n_walks = 10, .max_steps = 2000};
+    struct walks w = {.n_walks = 10, .max_steps = 5000};
     struct err e = {0};
     int i = 1;
     rng_seed(&w.rng, 1);
