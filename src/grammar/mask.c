@@ -23,6 +23,8 @@ struct walk_state {
     uint32_t row; /* of next; NO_ROW: it cannot be met again */
     uint8_t depth;
     bool vague; /* a key of another text stands in its frames */
+    uint8_t visits;
+    uint32_t loops; /* buckets whose characters all lead back to it, once it was visited often */
 };
 struct walk_slot {
     uint64_t hash;
@@ -121,7 +123,7 @@ static uint16_t walk_state(struct walk *w, size_t from, struct pool_mark before,
         }
     }
     struct walk_state *s = &w->states[w->n];
-    *s = (struct walk_state){from, m->n_out - from, before, NO_ROW, (uint8_t)depth, vague};
+    *s = (struct walk_state){from, m->n_out - from, before, NO_ROW, (uint8_t)depth, vague, 0, 0};
     w->loose = (uint8_t)depth;
     if (!textual && w->rows < WALK_SLOTS / 2) {
         s->row = (uint32_t)w->rows++;
@@ -190,6 +192,95 @@ static uint16_t walk_step(struct walk *w, uint16_t from, uint8_t byte, unsigned 
     return to;
 }
 
+/* ---- what leads back to the same state ---- */
+
+#define OFTEN 12 /* visits after which that is worth to know */
+
+struct place {
+    struct walk *w;
+    uint16_t state;
+    size_t text; /* of the walk's text up to the state */
+    unsigned depth;
+};
+
+/* The state behind a byte, for every byte of [lo, hi]; TO_UNKNOWN when they lead to several. */
+static uint16_t all_lead_to(struct place p, unsigned lo, unsigned hi)
+{
+    struct walk *w = p.w;
+    uint16_t all = TO_UNKNOWN;
+    if (p.state >= TO_OPEN || p.depth >= TOKEN_BYTES_MAX) return p.state == TO_OPEN ? TO_OPEN : TO_UNKNOWN;
+    for (unsigned b = lo; b <= hi && !w->over; b++) {
+        uint32_t row = w->states[p.state].row;
+        uint16_t to = row == NO_ROW ? TO_UNKNOWN : w->next[(size_t)row * 256 + b];
+        if (row == NO_ROW) return TO_UNKNOWN;
+        if (to == TO_UNKNOWN) {
+            w->x->m.text.ptr[p.text] = (char)b;
+            w->x->m.text.len = p.text + 1;
+            to = walk_step(w, p.state, (uint8_t)b, p.depth + 1);
+            walk_release(w, p.depth + 1);
+        }
+        if (b > lo && to != all) return TO_UNKNOWN;
+        all = to;
+    }
+    return all;
+}
+
+static bool bytes_loop(struct place p, unsigned lo, unsigned hi)
+{
+    uint16_t to = all_lead_to(p, lo, hi);
+    return to == p.state || to == TO_OPEN;
+}
+
+/* All characters whose first byte is lo..hi, the second from..to, and `more` further ones. */
+static bool chars_loop(struct place p, unsigned lo, unsigned hi, unsigned from, unsigned to, unsigned more)
+{
+    uint16_t back = p.state;
+    for (unsigned lead = lo; lead <= hi; lead++) {
+        struct place q = p;
+        q.state = all_lead_to(q, lead, lead);
+        for (unsigned k = 0; k <= more; k++) {
+            if (q.state == TO_UNKNOWN) return false;
+            p.w->x->m.text.ptr[q.text] = (char)(k ? 0x80 : lead);
+            q.text++, q.depth++;
+            q.state = k ? all_lead_to(q, 0x80, 0xbf) : all_lead_to(q, from, to);
+        }
+        if (q.state != back && q.state != TO_OPEN) return false;
+    }
+    return true;
+}
+
+static uint32_t find_loops(struct place p)
+{
+    uint32_t loops = 0;
+    for (unsigned b = 'a'; b <= 'z'; b++) loops |= (uint32_t)bytes_loop(p, b, b) << byte_bucket((uint8_t)b);
+    loops |= (uint32_t)bytes_loop(p, '0', '9') << byte_bucket('0') | (uint32_t)bytes_loop(p, 'A', 'Z')
+                                                                         << byte_bucket('A');
+    loops |= (uint32_t)bytes_loop(p, ' ', ' ') << byte_bucket(' ') | (uint32_t)bytes_loop(p, '<', '<')
+                                                                         << byte_bucket('<');
+    bool others = bytes_loop(p, '!', '!') && bytes_loop(p, '#', '/') && bytes_loop(p, ':', ';') &&
+                  bytes_loop(p, '=', '@') && bytes_loop(p, '[', '[') && bytes_loop(p, ']', '`') &&
+                  bytes_loop(p, '{', 0x7f);
+    bool wide = chars_loop(p, 0xc2, 0xdf, 0x80, 0xbf, 0) && chars_loop(p, 0xe0, 0xe0, 0xa0, 0xbf, 1) &&
+                chars_loop(p, 0xe1, 0xec, 0x80, 0xbf, 1) && chars_loop(p, 0xed, 0xed, 0x80, 0x9f, 1) &&
+                chars_loop(p, 0xee, 0xef, 0x80, 0xbf, 1) && chars_loop(p, 0xf0, 0xf0, 0x90, 0xbf, 2) &&
+                chars_loop(p, 0xf1, 0xf3, 0x80, 0xbf, 2) && chars_loop(p, 0xf4, 0xf4, 0x80, 0x8f, 2);
+    return loops | (uint32_t)others << byte_bucket('!') | (uint32_t)wide << byte_bucket(0x80);
+}
+
+/* Whether all texts below a node lead from its state back to it. */
+static bool loops_below(struct walk *w, uint16_t state, uint32_t below, size_t text, unsigned depth)
+{
+    struct walk_state *s = &w->states[state];
+    if (s->row == NO_ROW || below == 0) return false;
+    if (s->visits < OFTEN) {
+        if (++s->visits < OFTEN) return false;
+        uint32_t loops = find_loops((struct place){w, state, text, depth});
+        w->states[state].loops = loops; /* the table may have moved */
+        s = &w->states[state];
+    }
+    return (below & ~s->loops) == 0;
+}
+
 /* The tokens at and below node i, each from the start. */
 static void walk_exact(struct walk *w, const struct trie *trie, size_t i, size_t base)
 {
@@ -241,6 +332,7 @@ static void walk_trie(struct walk *w, const struct trie *trie, bool plain)
             m->text.len = base + t->depth;
             to = walk_step(w, at[t->depth - 1], t->byte, t->depth);
         }
+        if (to < TO_OPEN && plain && loops_below(w, to, t->below, base + t->depth, t->depth)) to = TO_OPEN;
         if (to < TO_OPEN) {
             at[t->depth] = to;
             rows[t->depth] = w->states[to].row;

@@ -29,6 +29,18 @@ static size_t shared_prefix(struct str a, struct str b)
     return n;
 }
 
+/* From the last node to the first: those below a node come right behind it. */
+static void fill_below(struct trie *t)
+{
+    uint32_t open[TOKEN_BYTES_MAX + 2] = {0};
+    for (size_t i = t->n; i-- > 0;) {
+        struct trie_node *x = &t->nodes[i];
+        x->below = open[x->depth + 1];
+        open[x->depth + 1] = 0;
+        open[x->depth] |= x->below | 1u << byte_bucket(x->byte);
+    }
+}
+
 /* list is sorted, so the nodes come out depth first; of equal texts the later ones hang on the first. */
 static bool build_trie(struct trie *t, uint32_t *next_same, const struct entry *list, size_t n)
 {
@@ -63,6 +75,7 @@ static bool build_trie(struct trie *t, uint32_t *next_same, const struct entry *
         last = s;
     }
     for (; depth > 0; depth--) t->nodes[stack[depth]].skip = (uint32_t)t->n;
+    fill_below(t);
     return true;
 }
 

@@ -12,6 +12,7 @@ struct trie_node {
     uint32_t token; /* the last that ends here, perhaps with SAME_TEXT, or TOKEN_NONE */
     uint32_t skip;  /* index behind this subtree */
     uint32_t first; /* place of its first token in order */
+    uint32_t below; /* buckets (byte_bucket) of all bytes below it */
     uint8_t byte, depth;
 };
 struct trie {
@@ -35,6 +36,15 @@ struct grammar_vocab {
     uint32_t n_long;
     struct trie plain, rest;
 };
+/* Plain bytes in 32 groups: what a state takes and stays itself is known by group, so that a walk can skip whole
+ * subtrees. */
+static inline unsigned byte_bucket(uint8_t b)
+{
+    if (b >= 'a' && b <= 'z') return b - 'a';
+    if (b >= '0' && b <= '9') return 26;
+    if (b >= 'A' && b <= 'Z') return 27;
+    return b >= 0x80 ? 31 : b == ' ' ? 28 : b == '<' ? 29 : 30;
+}
 struct str grammar_vocab_text(const struct grammar_vocab *v, uint32_t id);
 
 #endif
