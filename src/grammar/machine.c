@@ -286,10 +286,14 @@ static const struct literal {
     size_t len;
 } literals[] = {{"true", 4}, {"false", 5}, {"null", 4}, {"True", 4}, {"False", 5}, {"None", 4}};
 
-void start_string(struct machine *m, struct alt *a, const struct frame *frame)
+void start_string(struct machine *m, struct alt *a, const struct frame *frame, uint8_t quote)
 {
-    uint32_t start = (uint32_t)m->text.len;
-    struct thread t = {.kind = THREAD_STRING, .alt = a, .dfa = a->string.dfa, .frame = frame, .start = start};
+    struct thread t = {.kind = THREAD_STRING,
+                       .alt = a,
+                       .dfa = a->string.dfa,
+                       .frame = frame,
+                       .start = (uint32_t)m->text.len,
+                       .aux = frame && frame->inner && frame->inner->quotes ? quote : 0};
     if (unique_viable(m, &t, STR_NONE)) machine_emit(m, t);
 }
 
@@ -298,8 +302,9 @@ static void start_alt(struct machine *m, struct alt *a, const struct frame *fram
     struct thread t = {.alt = a, .frame = frame, .start = (uint32_t)(m->text.len - 1)};
     uint32_t capital = 0;
     switch (byte) {
+    case '\'':
     case '"':
-        if (a->type == TYPE_STR) start_string(m, a, frame);
+        if (a->type == TYPE_STR) start_string(m, a, frame, byte);
         return;
     case '{':
         if (a->type == TYPE_OBJ) open_object(m, a, frame);
@@ -333,7 +338,7 @@ static void step_value(struct machine *m, struct thread t, uint8_t byte)
     const struct grammar_form *form = t.frame ? t.frame->inner : NULL;
     if (take_space(m, &t, byte)) return;
     bool quote = form && form->quote.len && (byte == (uint8_t)form->quote.ptr[0] || byte == (uint8_t)GRAMMAR_CONTROL);
-    bool word = form && form->words && strchr("TFN", byte);
+    bool word = form && ((form->words && strchr("TFN", byte)) || (form->quotes && byte == '\''));
     if (!quote && !word && !strchr("\"{[tfn-0123456789", byte)) return;
     if (byte == 0 || !node_expand(m->g, t.state)) return;
     bool tagged = t.frame && t.frame->form && t.frame->form->tagged; /* its strings are raw, not values */

@@ -96,11 +96,18 @@ static bool walk_grow(struct walk *w)
     return true;
 }
 
-/* A reading inside a string in which every plain token fits. */
+/* A reading inside a JSON string, which no plain token ends. */
+static bool in_string(const struct thread *t)
+{
+    const struct frame *f = t->frame;
+    if ((t->kind != THREAD_STRING && t->kind != THREAD_KEY) || t->escape || (f && f->guard)) return false;
+    return t->kind == THREAD_KEY ? !f->form : t->aux != '\'';
+}
+
+/* ... in which every plain token fits. */
 static bool is_open(const struct grammar_vocab *v, const struct thread *t)
 {
-    if ((t->kind != THREAD_STRING && t->kind != THREAD_KEY) || t->escape || !t->dfa->states[t->state].any) return false;
-    if (t->frame && (t->frame->guard || (t->kind == THREAD_KEY && t->frame->form))) return false;
+    if (!in_string(t) || !t->dfa->states[t->state].any) return false;
     return t->kind == THREAD_KEY || t->alt->string.max == REPEAT_MAX || t->alt->string.max - t->count >= v->longest;
 }
 
@@ -426,8 +433,8 @@ static void walk_content(struct walk *w, uint32_t *bits, struct dfa *d, uint32_t
 static bool is_content(const struct thread *t)
 {
     const struct frame *f = t->frame;
-    if (t->kind != THREAD_STRING || t->escape || t->alt->string.max < REPEAT_MAX) return false;
-    return !f || (!f->guard && !(f->kind == FRAME_ARRAY && f->used));
+    if (!in_string(t) || t->kind != THREAD_STRING || t->alt->string.max < REPEAT_MAX) return false;
+    return !(f && f->kind == FRAME_ARRAY && f->used);
 }
 
 static bool add_content(struct walk *w, const struct thread *t)
@@ -450,8 +457,7 @@ static bool add_content(struct walk *w, const struct thread *t)
 static bool add_short(struct walk *w, const struct thread *t)
 {
     const struct grammar_vocab *v = w->x->v;
-    if (t->kind != THREAD_STRING || t->escape || !t->dfa->states[t->state].any) return false;
-    if (t->frame && t->frame->guard) return false;
+    if (!in_string(t) || t->kind != THREAD_STRING || !t->dfa->states[t->state].any) return false;
     uint32_t room = t->alt->string.max - t->count;
     size_t slice = room < PLAIN_SLICES - 2 ? room : PLAIN_SLICES - 2;
     join(w->bits, v->slices + slice * v->n_words, v->n_words);
