@@ -89,8 +89,8 @@ static void run_items(void *ctx, int from, int to, int worker)
 #define ITEMS_A_THREAD 8
 
 /* An item is a few panels: enough work that claiming is cheap, few enough that no thread waits long for another. Many
- * tokens do not fit the caches near a core, and the panels of an item share what is read of them: as many as leave every
- * thread several items. */
+ * tokens do not fit the caches near a core, and the panels of an item share what is read of them: as many as leave
+ * every thread several items. */
 static int panels_an_item(const struct matmul_job *job)
 {
     const double macs = 3e6; /* some ten microseconds */
