@@ -217,14 +217,6 @@ static enum read_result read_search_result(struct decoder *d, struct chat_block 
     return take_text(d, out, &text);
 }
 
-/* A compaction block stands for everything before it. */
-static enum read_result read_compaction(struct decoder *d, struct chat_block *out, const json_t *block)
-{
-    out->kind = CHAT_TEXT;
-    if (!field_str(d, &out->text, block, "content", false)) return READ_FAILED;
-    return out->text.len ? READ_TAKEN : READ_DROPPED;
-}
-
 enum need { NEED_NOTHING, NEED_THINKING, NEED_TOOLS };
 enum otherwise { TAKE, DROP, REFUSE };
 
@@ -251,7 +243,7 @@ static const struct block_rule {
     {"container_upload", IN_USER, NEED_NOTHING, REFUSE, NULL, "this server has no containers"},
     {"tool_addition", IN_SYSTEM, NEED_NOTHING, REFUSE, NULL, "tools cannot change within a conversation"},
     {"tool_removal", IN_SYSTEM, NEED_NOTHING, REFUSE, NULL, "tools cannot change within a conversation"},
-    {"compaction", IN_ASSISTANT, NEED_NOTHING, TAKE, read_compaction, NULL},
+    {"compaction", IN_ASSISTANT, NEED_NOTHING, DROP, NULL, NULL}, /* one that failed; others: see compaction_find */
     /* Left by servers that run tools themselves; history is never a reason to fail. */
     {"server_tool_use", IN_ASSISTANT, NEED_NOTHING, DROP, NULL, NULL},
     {"web_search_tool_result", IN_ASSISTANT | IN_USER, NEED_NOTHING, DROP, NULL, NULL},
@@ -312,11 +304,13 @@ static enum read_result read_block(struct decoder *d, struct chat_block *out, co
                     "unknown block type \"%.*s\", expected one of text, image, document, search_result, thinking, "
                     "redacted_thinking, tool_use, tool_result",
                     STR_ARG(str_slice(type, 0, 60)));
+    if (known && str_eq(type, STR("compaction"))) d->error->code = "compaction_block_misplaced";
     return READ_FAILED;
 }
 
-/* A string or an array of blocks. */
-static bool read_list(struct decoder *d, struct block_list *out, const json_t *content, enum place place)
+/* A string or an array of blocks, of which the first `from` are passed over. */
+static bool read_list_from(struct decoder *d, struct block_list *out, const json_t *content, enum place place,
+                           size_t from)
 {
     size_t n = json_is_array(content) ? json_array_size(content) : 1;
     out->n = 0;
@@ -330,7 +324,7 @@ static bool read_list(struct decoder *d, struct block_list *out, const json_t *c
         return ok;
     }
     if (!json_is_array(content)) return decode_mismatch(d, "a string or an array of blocks", content);
-    for (size_t i = 0; i < n; i++) {
+    for (size_t i = from; i < n; i++) {
         size_t at = path_push_index(d, i);
         struct chat_block *block = &out->items[out->n];
         *block = (struct chat_block){0};
@@ -340,6 +334,11 @@ static bool read_list(struct decoder *d, struct block_list *out, const json_t *c
         path_pop(d, at);
     }
     return true;
+}
+
+static bool read_list(struct decoder *d, struct block_list *out, const json_t *content, enum place place)
+{
+    return read_list_from(d, out, content, place, 0);
 }
 
 bool decode_system(struct decoder *d, const json_t *body)
@@ -370,19 +369,7 @@ static bool read_role(struct decoder *d, enum chat_role *out, const json_t *mess
     return true;
 }
 
-static bool holds_compaction(const json_t *content)
-{
-    size_t i;
-    json_t *block;
-    json_array_foreach(content, i, block)
-    {
-        const char *type = json_string_value(json_object_get(block, "type"));
-        if (type && !strcmp(type, "compaction")) return true;
-    }
-    return false;
-}
-
-static bool read_message(struct decoder *d, struct chat_message *out, const json_t *message)
+static bool read_message(struct decoder *d, struct chat_message *out, const json_t *message, size_t from)
 {
     static const enum place places[] = {
         [CHAT_USER] = IN_USER, [CHAT_ASSISTANT] = IN_ASSISTANT, [CHAT_SYSTEM] = IN_SYSTEM};
@@ -392,7 +379,7 @@ static bool read_message(struct decoder *d, struct chat_message *out, const json
     json_t *content = field_get(message, "content");
     size_t at = path_push(d, "content");
     if (!content) return decode_mismatch(d, "a string or an array of blocks", json_object_get(message, "content"));
-    if (!read_list(d, &list, content, places[out->role])) return false;
+    if (!read_list_from(d, &list, content, places[out->role], from)) return false;
     path_pop(d, at);
     out->blocks = list.items;
     out->n_blocks = list.n;
@@ -436,24 +423,24 @@ bool decode_messages(struct decoder *d, const json_t *body)
     size_t n_list = json_array_size(list);
     if (n_list > MESSAGES_MAX)
         return decode_fail(d, "at most %d messages are accepted, found %zu", MESSAGES_MAX, n_list);
-    struct chat_message *messages = decode_alloc(d, n_list, sizeof *messages);
+    struct chat_message *messages = decode_alloc(d, n_list + 1, sizeof *messages);
     if (!messages) return false;
     size_t n = 0;
-    for (size_t i = 0; i < n_list; i++) {
+    struct compaction summary;
+    compaction_find(&summary, list);
+    if (summary.text.len && !compaction_take(d, &messages[n++], &summary)) return false;
+    for (size_t i = summary.message; i < n_list; i++) {
         size_t inner = path_push_index(d, i);
-        const json_t *message = json_array_get(list, i);
-        if (!read_message(d, &messages[n], message)) return false;
+        size_t from = summary.text.len && i == summary.message ? summary.block + 1 : 0;
+        if (!read_message(d, &messages[n], json_array_get(list, i), from)) return false;
         path_pop(d, inner);
-        if (holds_compaction(field_get(message, "content"))) {
-            messages[0] = messages[n];
-            n = 0;
-        }
         n += messages[n].n_blocks > 0;
     }
-    if (!n) return decode_fail(d, "at least one message with content is required");
+    bool is_compaction = d->call == ANTHROPIC_CREATE && field_get(body, "compaction");
+    if (!n && !is_compaction) return decode_fail(d, "at least one message with content is required");
     if (!merge(d, messages, &n)) return false;
     path_pop(d, at);
     d->r->messages = messages;
     d->r->n_messages = n;
-    return check_pairs(d);
+    return compaction_order(d, body) && check_pairs(d);
 }

@@ -37,6 +37,19 @@ bool field_integer(struct decoder *d, int64_t *out, bool *has, const json_t *obj
                    int64_t max);
 struct str json_str(const json_t *string);
 
+/* anthropic_compaction.c */
+struct compaction {
+    size_t message, block; /* where it stands */
+    struct str text;       /* the summary; empty: there is none */
+};
+/* The last compaction block of the history that has a summary. */
+void compaction_find(struct compaction *out, const json_t *messages);
+/* The turn that stands for everything up to that block. */
+bool compaction_take(struct decoder *d, struct chat_message *out, const struct compaction *c);
+/* Adds the order to summarise, if the body asks for a compaction. */
+bool compaction_order(struct decoder *d, const json_t *body);
+void compaction_drop_reply_fields(struct chat_request *r);
+
 /* anthropic_blocks.c: messages and system. */
 bool decode_messages(struct decoder *d, const json_t *body);
 bool decode_system(struct decoder *d, const json_t *body);

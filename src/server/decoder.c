@@ -1,6 +1,7 @@
 /* decoder: parsing a long body takes tens of milliseconds a megabyte, and other streams must not wait for it: such
  * bodies are decoded on a thread. A job belongs to that thread between the two queues; its call is touched on the I/O
  * thread only, and a call that ends before just leaves its job. */
+#include <openssl/sha.h>
 #include <pthread.h>
 #include <signal.h>
 
@@ -14,19 +15,39 @@ struct decoder {
     struct http_watch *watch;
 };
 
-static void job_free(struct decode_job *job)
+void decode_job_free(struct decode_job *job)
 {
     if (job->r) chat_request_destroy(job->r);
-    buf_deinit(&job->body);
+    prompt_print_destroy(job->print);
+    threads_release(job->thread);
+    anthropic_body_deinit(&job->body);
+    anthropic_history_deinit(&job->added);
+    buf_deinit(&job->text);
     mem_free(job);
 }
 
-void decode_job_run(struct decode_job *job)
+static bool job_parse(struct decode_job *job)
 {
     char empty[1] = "";
-    char *text = job->body.ptr ? job->body.ptr : empty;
-    if (!anthropic_request_decode(&job->r, text, job->body.len, job->kind, &job->support, &job->error)) job->r = NULL;
-    buf_deinit(&job->body);
+    char *text = job->text.ptr ? job->text.ptr : empty;
+    SHA256((const unsigned char *)text, job->text.len, job->hash); /* before parsing, which changes the text */
+    job->is_parsed = anthropic_body_parse(&job->body, text, job->text.len, &job->error);
+    buf_deinit(&job->text);
+    return job->is_parsed;
+}
+
+/* Stops after parsing when the server has to look at the thread first. */
+void decode_job_run(struct decode_job *job)
+{
+    bool has_thread = job->body.thread != ANTHROPIC_THREAD_NONE;
+    if (!job->is_parsed) {
+        if (!job_parse(job) || job->body.thread != ANTHROPIC_THREAD_NONE) return;
+    }
+    if (has_thread) anthropic_history_add_body(&job->added, &job->body); /* too large: it is not kept */
+    bool ok = !job->thread || anthropic_body_continue(&job->body, thread_history(job->thread), &job->error);
+    ok = ok && anthropic_body_decode(&job->r, &job->body, job->kind, &job->support, &job->error);
+    job->is_failed = !ok;
+    if (ok && job->body.wants_diagnostics) job->print = prompt_print_create(job->r);
 }
 
 static void *run(void *arg)
@@ -39,7 +60,7 @@ static void *run(void *arg)
             struct queue_item *next = item->next;
             struct decode_job *job = (struct decode_job *)item;
             decode_job_run(job);
-            if (!queue_push(&d->out, item)) job_free(job);
+            if (!queue_push(&d->out, item)) decode_job_free(job);
             item = next;
         }
     }
@@ -52,13 +73,8 @@ static void on_decoded(void *ctx)
     while (item) {
         struct decode_job *job = (struct decode_job *)item;
         item = item->next;
-        if (job->call) {
-            struct chat_request *r = job->r;
-            job->r = NULL;
-            job->call->job = NULL;
-            messages_decoded(job->call, job->kind, r, &job->error);
-        }
-        job_free(job);
+        if (!job->call || messages_decoded(job)) decode_job_free(job);
+        else decoder_submit(d, job);
     }
 }
 
@@ -91,7 +107,7 @@ void decoder_destroy(struct decoder *d)
     http_watch_destroy(d->watch);
     for (struct queue_item *item = queue_take_all(&d->out), *next; item; item = next) {
         next = item->next;
-        job_free((struct decode_job *)item);
+        decode_job_free((struct decode_job *)item);
     }
     queue_deinit(&d->in);
     queue_deinit(&d->out);
@@ -100,5 +116,5 @@ void decoder_destroy(struct decoder *d)
 
 void decoder_submit(struct decoder *d, struct decode_job *job)
 {
-    if (!queue_push(&d->in, &job->item)) job_free(job);
+    if (!queue_push(&d->in, &job->item)) decode_job_free(job);
 }

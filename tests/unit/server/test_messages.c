@@ -386,4 +386,6 @@ void add_messages(TCase *tc)
 }
 
 void add_routes(TCase *tc);
-UNIT_MAIN("server", add_messages, add_routes)
+void add_threads(TCase *tc);
+void add_generations(TCase *tc);
+UNIT_MAIN("server", add_messages, add_routes, add_threads, add_generations)
