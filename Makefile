@@ -133,7 +133,7 @@ kernels: $(BUILD)/tests/kernels ## kernel tests of all levels
 
 # ---- the two commands of README, and what they stand on ----
 BUILD_DEPS := build-essential pkg-config libevent-dev libjansson-dev libpcre2-dev libssl-dev
-RUN_DEPS := $(BUILD_DEPS) python3 python3-pip ca-certificates
+RUN_DEPS := $(BUILD_DEPS) python3 python3-pip ca-certificates poppler-utils
 TEST_DEPS := $(RUN_DEPS) check python3-venv universal-ctags
 CHECK_DEPS := $(TEST_DEPS) clang clang-format libclang-rt-14-dev
 HOST ?= 127.0.0.1

@@ -12,6 +12,9 @@ so that a token alone tells what comes next:
 
 The margins are some 20 logits, so every temperature that is in use gives the script. With a KV cache of 16 bits two
 markers must be about context / 500 tokens apart for the later one to win; of 8 bits, context / 40.
+
+Ranked scripts ask otherwise: the marker that stands last in the file wins, wherever it is in the prompt. A story of many
+steps is told in their order then, and nothing needs to be padded.
 """
 import numpy as np
 
@@ -21,6 +24,7 @@ MARK = slice(190, 250)  # code of the marker
 FLAG, ONE = 250, 251  # 1 in markers; 1 in all tokens
 DEFAULT_BONUS = 0.15  # how much the text of "" is preferred when there is no marker
 QUERY, KEY = 1000.0, 200.0  # scores of tens of thousands: the steps between near markers must be large, too
+RANK = 1.04  # ranked: so many times the weight of the marker before it in the file
 
 
 def cut(texts, taken, length=4):
@@ -58,7 +62,17 @@ def signs(rng, n, length):
     return rng.integers(0, 2, (n, length)).astype(np.float32) * 2 - 1
 
 
-def weights(n_vocab, markers, pieces, end, rope_base, context, seed):
+def distance_pair(rope_base, context, ranked):
+    """(pair, offset): cos(angle + offset) falls with the distance; ranked: hardly at all, by less than a rank."""
+    if not ranked:
+        return recency_pair(rope_base, context), np.pi / 6
+    pair = HEAD_DIM // 2 - 1
+    if np.cos(rope_base ** (-2.0 * pair / HEAD_DIM) * context) * RANK < 1.01:
+        raise ValueError("the context is too long for ranked scripts")
+    return pair, 0.0
+
+
+def weights(n_vocab, markers, pieces, end, rope_base, context, seed, ranked=False):
     """markers: {token id: script number}; pieces: token ids of each script's text; script 0 is the default.
     Returns (embedding, query, key, value, attention output, output), each [rows][row length]."""
     rng = np.random.default_rng(seed)
@@ -77,9 +91,9 @@ def weights(n_vocab, markers, pieces, end, rope_base, context, seed):
             embedding[token, STATE] = code
             output[after, STATE] += code
     for token, number in markers.items():
-        embedding[token, FLAG], embedding[token, MARK] = 1, mark_codes[number]
+        embedding[token, FLAG], embedding[token, MARK] = RANK ** number if ranked else 1, mark_codes[number]
 
-    pair, offset = recency_pair(rope_base, context), np.pi / 6
+    pair, offset = distance_pair(rope_base, context, ranked)
     query = np.zeros((HEADS * HEAD_DIM, WIDTH), np.float32)
     key, value = (np.zeros((KV_HEADS * HEAD_DIM, WIDTH), np.float32) for _ in range(2))
     back = np.zeros((WIDTH, HEADS * HEAD_DIM), np.float32)

@@ -1,12 +1,10 @@
-/* anthropic_compaction: conversations that a summary stands for. A compaction block in the history replaces everything
- * before it and becomes a user's turn with the summary; a request for a compaction becomes the whole conversation with
- * the order to summarise it as the last thing the user says, so that the prompt so far is reused. */
+/* anthropic_compaction: a request for a compaction becomes the whole conversation with the order to summarise it as the
+ * last thing the user says, so that the prompt so far is reused. (What a summary in the history stands for is in
+ * anthropic_turns.c.) */
 #include <string.h>
 
 #include "api/anthropic_request_internal.h"
 #include "base/buf.h"
-
-#define SUMMARY_MAX_BYTES ((size_t)64 << 20)
 
 static const char default_order[] =
     "Summarise this conversation, so that the work can go on from your summary alone: what was said before will not be "
@@ -14,50 +12,6 @@ static const char default_order[] =
     "exact names, paths, commands, numbers and error texts; what has been done and with which result; what is left to "
     "do, and the very next step. Do not call a tool and do not go on with the work itself: answer with the summary "
     "only.";
-
-/* The block's summary; empty for a compaction that failed, which stands for nothing. */
-static struct str summary_of(const json_t *block)
-{
-    const char *type = json_string_value(json_object_get(block, "type"));
-    const json_t *content = json_object_get(block, "content");
-    if (!type || strcmp(type, "compaction") != 0 || !json_is_string(content)) return STR_NONE;
-    return json_str(content);
-}
-
-void compaction_find(struct compaction *out, const json_t *messages)
-{
-    size_t i, k;
-    json_t *message, *block;
-    *out = (struct compaction){0};
-    json_array_foreach(messages, i, message)
-    {
-        const char *role = json_string_value(json_object_get(message, "role"));
-        if (!role || strcmp(role, "assistant") != 0) continue;
-        json_array_foreach(json_object_get(message, "content"), k, block)
-        {
-            struct str summary = summary_of(block);
-            if (summary.len) *out = (struct compaction){.message = i, .block = k, .text = summary};
-        }
-    }
-}
-
-bool compaction_take(struct decoder *d, struct chat_message *out, const struct compaction *c)
-{
-    struct buf text;
-    buf_init(&text, SUMMARY_MAX_BYTES);
-    buf_append(&text, STR("This conversation began earlier. What was said so far has been summarised:\n\n<summary>\n"));
-    buf_append(&text, c->text);
-    buf_append(&text, STR("\n</summary>\n\nGo on from there."));
-    struct chat_block *block = decode_alloc(d, 1, sizeof *block);
-    struct str copy = text.failed ? STR_NONE : arena_try_str(&d->r->arena, buf_str(&text));
-    buf_deinit(&text);
-    if (!block) return false;
-    if (!copy.ptr)
-        return anthropic_error_set(d->error, 413, NULL, "the request is larger than the memory that one may use");
-    *block = (struct chat_block){.kind = CHAT_TEXT, .text = copy};
-    *out = (struct chat_message){.role = CHAT_USER, .blocks = block, .n_blocks = 1};
-    return true;
-}
 
 static bool fail_with(struct decoder *d, const char *code, const char *why)
 {
@@ -92,7 +46,6 @@ bool compaction_order(struct decoder *d, const json_t *body)
     struct str order = STR_NONE;
     size_t said = 0;
     json_t *compaction = field_get(body, "compaction");
-    if (!compaction || d->call == ANTHROPIC_COUNT) return true;
     for (size_t i = 0; i < r->n_messages; i++) said += r->messages[i].role != CHAT_SYSTEM;
     if (!said)
         return fail_with(d, "compaction_nothing_to_summarize", "messages: there is nothing to summarise in them");

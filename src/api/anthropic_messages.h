@@ -13,6 +13,8 @@ struct anthropic_support {
     bool thinking;      /* thinking blocks of earlier turns reach the model */
     bool tools;         /* tool definitions, tool_use and tool_result blocks */
     bool output_schema; /* output_config.format */
+    bool images;        /* image blocks */
+    bool pdf;           /* PDF documents: the request then has DOCUMENT blocks that must be read before submit */
 };
 
 enum anthropic_call { ANTHROPIC_CREATE, ANTHROPIC_COUNT };

@@ -4,6 +4,7 @@
 #define API_ANTHROPIC_REQUEST_INTERNAL_H
 
 #include "api/anthropic_messages.h"
+#include "base/buf.h"
 
 struct decoder {
     struct chat_request *r;
@@ -12,6 +13,8 @@ struct decoder {
     struct anthropic_error *error;
     char path[200];
     size_t path_len;
+    bool has_noted_citations;
+    size_t tools_cap; /* of r->tools */
 };
 
 /* Each returns the length to give to path_pop. */
@@ -37,22 +40,35 @@ bool field_integer(struct decoder *d, int64_t *out, bool *has, const json_t *obj
                    int64_t max);
 struct str json_str(const json_t *string);
 
-/* anthropic_compaction.c */
-struct compaction {
-    size_t message, block; /* where it stands */
-    struct str text;       /* the summary; empty: there is none */
+/* anthropic_turns.c: the list of messages. */
+bool decode_messages(struct decoder *d, const json_t *body);
+
+/* anthropic_blocks.c: lists of blocks, and which block may stand where. */
+enum place { IN_USER = 1, IN_ASSISTANT = 2, IN_SYSTEM = 4, IN_RESULT = 8, IN_DOCUMENT = 16 };
+/* A list that is being filled: at most the number of blocks in the JSON. */
+struct block_list {
+    struct chat_block *items;
+    size_t n;
 };
-/* The last compaction block of the history that has a summary. */
-void compaction_find(struct compaction *out, const json_t *messages);
-/* The turn that stands for everything up to that block. */
-bool compaction_take(struct decoder *d, struct chat_message *out, const struct compaction *c);
-/* Adds the order to summarise, if the body asks for a compaction. */
+/* A string or an array of blocks. */
+bool decode_list(struct decoder *d, struct block_list *out, const json_t *content, enum place place);
+/* The blocks of an array from index `from` on. */
+bool decode_list_from(struct decoder *d, struct block_list *out, const json_t *array, size_t from, enum place place);
+bool decode_system(struct decoder *d, const json_t *body);
+
+/* A reader makes one block of one JSON object. */
+enum read_result { READ_TAKEN, READ_DROPPED, READ_FAILED };
+typedef enum read_result block_reader(struct decoder *d, struct chat_block *out, const json_t *block);
+/* The buf's text becomes the block's, copied into the request. */
+enum read_result decode_take_text(struct decoder *d, struct chat_block *out, struct buf *text);
+
+/* anthropic_media.c */
+block_reader decode_image, decode_document, decode_search_result, decode_browser_state;
+/* anthropic_history.c */
+block_reader decode_foreign_use, decode_foreign_result;
+/* anthropic_compaction.c: adds the order to summarise to the messages, if the body asks for that. */
 bool compaction_order(struct decoder *d, const json_t *body);
 void compaction_drop_reply_fields(struct chat_request *r);
-
-/* anthropic_blocks.c: messages and system. */
-bool decode_messages(struct decoder *d, const json_t *body);
-bool decode_system(struct decoder *d, const json_t *body);
 /* anthropic_tools.c: tools and tool_choice. */
 bool decode_tools(struct decoder *d, const json_t *body);
 /* anthropic_builtins.c: fills in the schema and description of a client tool that is known by its type. */

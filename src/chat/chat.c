@@ -35,3 +35,13 @@ void chat_note(struct chat_request *r, const char *fmt, ...)
     *note = (struct chat_note){.next = r->notes, .text = arena_try_str(&r->arena, str_from(text))};
     if (note->text.ptr) r->notes = note;
 }
+
+bool chat_document_append(struct buf *out, struct str title, struct str context, struct str text)
+{
+    buf_append(out, STR("<document"));
+    if (title.len) buf_printf(out, " title=\"%.*s\"", STR_ARG(title));
+    buf_append(out, STR(">\n"));
+    if (context.len) buf_printf(out, "<context>%.*s</context>\n", STR_ARG(context));
+    buf_append(out, text);
+    return buf_append(out, STR("\n</document>"));
+}

@@ -11,6 +11,7 @@
 #include <stdint.h>
 
 #include "base/arena.h"
+#include "base/buf.h"
 #include "base/err.h"
 #include "base/str.h"
 
@@ -22,7 +23,7 @@ enum chat_block_kind {
     CHAT_TOOL_RESULT,
     CHAT_TOOL_REFERENCE, /* in a result: here the definition of a deferred tool is shown */
     CHAT_IMAGE,
-    CHAT_DOCUMENT
+    CHAT_DOCUMENT /* a file whose text is not known yet: whoever reads it turns the block into TEXT before submit */
 };
 
 struct chat_block {
@@ -32,9 +33,12 @@ struct chat_block {
     struct str id, name;       /* TOOL_USE; TOOL_RESULT: id of the call; TOOL_REFERENCE: name */
     json_t *input;             /* TOOL_USE: object */
     bool is_error;             /* TOOL_RESULT */
-    struct chat_block *blocks; /* TOOL_RESULT, DOCUMENT: content */
+    struct chat_block *blocks; /* TOOL_RESULT: content */
     size_t n_blocks;
-    struct str media_type, data; /* IMAGE: decoded bytes */
+    struct str media_type, data; /* IMAGE, DOCUMENT: the file's bytes */
+    uint32_t width, height;      /* IMAGE: as its header says */
+    struct str title, context;   /* DOCUMENT */
+    struct str where;            /* IMAGE, DOCUMENT: its place in what the client sent, for errors */
 };
 
 struct chat_message {
@@ -84,10 +88,14 @@ struct chat_request {
     bool stream;
     struct str user_id, session_id, agent_id; /* affinity hints, may be empty */
     uint64_t salt;                            /* cache salt of the caller's key */
+    uint32_t n_images, n_documents;           /* IMAGE and DOCUMENT blocks, at any depth */
     struct chat_note *notes;                  /* what is answered without being honoured; newest first */
 };
 struct chat_request *chat_request_create(size_t max_bytes); /* arena budget */
 void chat_request_destroy(struct chat_request *r);
+
+/* A document as it stands in prompts. title and context may be empty. */
+bool chat_document_append(struct buf *out, struct str title, struct str context, struct str text);
 
 struct chat_note {
     struct chat_note *next;

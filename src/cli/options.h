@@ -30,7 +30,7 @@ struct options {
     struct options_list alias;
     uint32_t ctx_size, parallel, threads, batch_size, cache_ram_mib;
     /* the server */
-    const char *host, *api_key_file;
+    const char *host, *api_key_file, *pdftotext;
     uint32_t port, max_queue, key_requests, thread_s, thread_ram_mib, rejoin_s;
     struct options_list api_key, cors, allowed_host;
     bool no_catch_all, strict;
@@ -40,7 +40,7 @@ struct options {
     float temperature, top_p, min_p, repeat_penalty;
     uint64_t seed;
     /* bench: comma-separated lists */
-    const char *bench_prompt, *bench_gen, *bench_depth, *bench_threads;
+    const char *bench_prompt, *bench_gen, *bench_depth, *bench_parallel, *bench_threads;
     uint32_t repetitions;
     /* grammar */
     const char *check;

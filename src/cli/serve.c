@@ -73,6 +73,7 @@ int cli_serve(const struct options *o)
     config.thread_s = o->thread_s;
     config.max_threads_bytes = (size_t)o->thread_ram_mib << 20;
     config.rejoin_ms = o->rejoin_s * 1000;
+    if (o->pdftotext) config.pdf.program = o->pdftotext;
     config.ready = announce;
     config.ready_ctx = &serving;
     bool ok = stack_open_backend(&s, o, &e) && server_run(&config, local_backend(s.local), &e);

@@ -17,6 +17,7 @@ enum call_syntax { /* how a call reads that is neither a JSON object nor in tags
                    CALL_KEYED, /* name, then pairs of key and value tags */
                    CALL_PYTHON /* name(key=value, ...) */
 };
+enum call_list { LIST_NEVER, LIST_ALLOWED, LIST_ALWAYS }; /* several calls as one JSON array between the markers */
 enum header_syntax { HEADER_NONE, HEADER_HARMONY, HEADER_RECIPIENT, HEADER_NAME_LINE };
 
 struct dialect {
@@ -40,6 +41,9 @@ struct dialect {
     const char *id_mark;               /* the part behind this one of name_split is the id */
     const char *quote;                 /* raw quote of values */
     const char *drop[ROW_WORDS];       /* control text without meaning for the reader */
+    /* JSON objects as the model is expected to write them (it is read liberally); NULL: "name", "arguments", no id */
+    const char *name_key, *args_key, *id_first, *id_last;
+    enum call_list list;
     enum call_syntax syntax;
     enum header_syntax header;
     bool kind_first;        /* CALL_NAMED: "function" stands before the name */
@@ -49,6 +53,7 @@ struct dialect {
     bool calls_in_thinking; /* a call marker ends the reasoning */
     bool control;           /* the markers are control tokens */
     bool json_key_is_name;  /* {"NAME": {arguments}} */
+    bool writes_json;       /* calls are written as JSON; its tags are only read */
 };
 extern const struct dialect dialect_rows[];
 

@@ -15,7 +15,9 @@ static bool json_text(struct buf *out, const json_t *v)
 /* The markers that a call is written with where the row's own are no JSON: those of the last resort. */
 static const struct dialect *json_row(const struct dialect *d)
 {
-    return d->call_start[0] && d->syntax == CALL_JSON && !d->par_open[0] ? d : dialect_find(STR("default"));
+    return d->call_start[0] && d->syntax == CALL_JSON && (d->writes_json || !d->par_open[0])
+               ? d
+               : dialect_find(STR("default"));
 }
 
 static void raw_value(struct buf *out, const json_t *v)
@@ -117,7 +119,8 @@ static bool write_call(const struct dialect *d, struct buf *out, struct str name
     json_t *none = json_object();
     if (!json_is_object(input)) input = none;
     bool ok;
-    if (d->fn_open[0] && !d->par_open[0] && !d->bare_json) ok = function_call(d, out, name, input);
+    if (d->writes_json) ok = json_call(d, out, name, input);
+    else if (d->fn_open[0] && !d->par_open[0] && !d->bare_json) ok = function_call(d, out, name, input);
     else if (d->par_open[0] && d->fn_open[0] && d->syntax == CALL_JSON) ok = tagged_call(d, out, name, input);
     else if (d->syntax == CALL_KEYED) ok = keyed_call(d, out, name, input);
     else if (d->syntax == CALL_NAMED) ok = named_call(d, out, name, input);
@@ -125,6 +128,17 @@ static bool write_call(const struct dialect *d, struct buf *out, struct str name
     else ok = json_call(d, out, name, input);
     json_decref(none);
     return ok;
+}
+
+bool dialect_opening_text(const struct dialect *d, struct buf *out, struct str name)
+{
+    const char *args = d->args_key ? d->args_key : "arguments";
+    if (!d->forced) return false;
+    buf_append(out, str_from(d->forced));
+    buf_append(out, name);
+    if (name.len && str_ends(str_from(d->forced), STR("{\"name\": \""))) buf_printf(out, "\", \"%s\": ", args);
+    else if (name.len && d->json_key_is_name) buf_append(out, STR("\": "));
+    return !out->failed;
 }
 
 bool dialect_tools_text(const struct dialect *d, struct buf *out, const struct chat_tool *tools, size_t n)

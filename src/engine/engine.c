@@ -6,9 +6,13 @@
 #include <string.h>
 
 #include "base/alloc.h"
+#include "base/clock.h"
 #include "base/log.h"
 #include "base/memory.h"
 #include "engine/engine_internal.h"
+
+#define FORCED_MAX 8192u /* tokens that one text may force at a time */
+#define PIECE_MAX ((size_t)1 << 20)
 
 static bool allocate(struct engine *g, const struct model_info *info, struct err *e)
 {
@@ -35,6 +39,12 @@ static void release(struct engine *g)
     mem_free(g->step);
     mem_free(g->order);
     mem_free(g->in_step);
+    grammar_vocab_destroy(g->vocab);
+    mem_free(g->bits);
+    mem_free(g->mask);
+    token_list_deinit(&g->forced);
+    buf_deinit(&g->piece);
+    pthread_mutex_destroy(&g->vocab_lock);
     if (g->ops.destroy) g->ops.destroy(g->ops.ctx);
     mem_free(g);
 }
@@ -55,6 +65,9 @@ struct engine *engine_create_with_ops(const struct engine_ops *ops, const struct
 {
     struct engine *g = mem_zalloc(sizeof *g);
     g->ops = *ops;
+    pthread_mutex_init(&g->vocab_lock, NULL);
+    token_list_init(&g->forced, FORCED_MAX);
+    buf_init(&g->piece, PIECE_MAX);
     g->n_vocab = info->n_vocab;
     g->state_bytes = info->state_bytes;
     size_t memory = config->kv_bytes ? 0 : memory_available();
@@ -89,7 +102,8 @@ bool engine_submit(struct engine *g, uint64_t *id, const struct engine_request *
         return err_set(e, ERR_BUSY, "%u requests run and %u wait: no more are taken", g->plan.n_parallel,
                        g->plan.max_queue);
     }
-    struct sequence *s = sequence_create(g, request, e);
+    bool ready = !request->grammar || engine_ready_grammar(g, e);
+    struct sequence *s = ready ? sequence_create(g, request, e) : NULL;
     if (s) {
         *id = s->id = s->submit.id = atomic_fetch_add(&g->last_id, 1) + 1;
         if (queue_push(&g->commands, &s->submit.item)) return true;
@@ -98,6 +112,35 @@ bool engine_submit(struct engine *g, uint64_t *id, const struct engine_request *
     }
     atomic_fetch_sub(&g->n_active, 1);
     return false;
+}
+
+static bool make_vocab(struct engine *g, struct err *e)
+{
+    if (!g->ops.vocab) return err_set(e, ERR_INVALID, "this engine has no vocabulary for grammars");
+    double from = clock_seconds();
+    struct grammar_vocab *v = g->ops.vocab(g->ops.ctx, e);
+    if (!v) return false;
+    g->bits = mem_try_alloc(GRAMMAR_MASK_WORDS(grammar_vocab_size(v)) * sizeof *g->bits);
+    g->mask = mem_try_alloc(((size_t)g->n_vocab + 63) / 64 * sizeof *g->mask);
+    if (!g->bits || !g->mask) {
+        mem_free(g->bits);
+        mem_free(g->mask);
+        g->bits = NULL, g->mask = NULL;
+        grammar_vocab_destroy(v);
+        return err_set(e, ERR_BUSY, "no memory for the vocabulary of grammars");
+    }
+    g->vocab = v;
+    log_info("engine: the vocabulary for grammars took %.0f ms and %zu KiB", (clock_seconds() - from) * 1000,
+             grammar_vocab_memory(v) >> 10);
+    return true;
+}
+
+bool engine_ready_grammar(struct engine *g, struct err *e)
+{
+    pthread_mutex_lock(&g->vocab_lock);
+    bool ok = g->vocab || make_vocab(g, e);
+    pthread_mutex_unlock(&g->vocab_lock);
+    return ok;
 }
 
 static void send_command(struct engine *g, enum command_kind kind, uint64_t id, bool paused)

@@ -1,6 +1,6 @@
-/* engine: sequences, admission, batching and the step loop; this header is its only door. One thread owns the
- * sequences, the cache and the model's mutable state. engine_submit, _cancel and _pause may be called from any thread;
- * events come on the engine's thread, in order, and must not block.
+/* engine: sequences, admission, batching, constraints and the step loop; this header is its only door. One thread owns
+ * the sequences, the cache and the model's mutable state. engine_submit, _cancel and _pause may be called from any
+ * thread; events come on the engine's thread, in order, and must not block.
  *
  * A step is one ragged batch: every decoding sequence, then prefill chunks up to a budget, decode first; admission in
  * order of arrival. A cancelled request ends within one step; its computed prefix stays in the cache. */
@@ -13,6 +13,7 @@
 
 #include "base/err.h"
 #include "base/str.h"
+#include "grammar/grammar.h"
 #include "model/model.h"
 #include "sampler/sampler.h"
 #include "tokenizer/tokenizer.h"
@@ -49,13 +50,26 @@ struct engine_event {
     uint32_t n_done;                     /* PREFILL */
     struct str text;                     /* TEXT: borrowed for the call */
     uint32_t n_generated;                /* TEXT, FINISHED: tokens so far, the end-of-generation token not counted */
+    uint32_t n_reasoning;                /* of these, between the markers of the reasoning */
     enum engine_finish finish;           /* FINISHED */
     int stop_index;                      /* FINISHED by FINISH_STOP_STRING: which one */
-    uint32_t eog_token;                  /* FINISHED by FINISH_EOG */
+    uint32_t eog_token;                  /* FINISHED by FINISH_EOG; TOKEN_NONE: the grammar left nothing to write */
     double prefill_s, decode_s, queue_s; /* FINISHED */
     const struct err *err;               /* FAILED */
 };
 typedef void engine_sink(void *ctx, const struct engine_event *ev);
+
+/* Reasoning that comes before the answer, between markers. No grammar constrains it; white space may stand around the
+ * markers. Texts are at most ENGINE_MARKER_MAX bytes and copied. */
+#define ENGINE_MARKER_MAX 250
+struct engine_reasoning {
+    struct str end;   /* what ends it; empty = the answer has no such section, and all else here means nothing */
+    struct str start; /* the answer may begin with this and then reasons; empty = it cannot */
+    struct str close; /* what is written where the budget is used up; holds `end` */
+    bool is_open;     /* the prompt has opened it already */
+    bool has_budget;
+    uint32_t budget; /* most tokens between the markers */
+};
 
 struct engine_request {
     const uint32_t *tokens; /* the prompt: copied */
@@ -66,6 +80,11 @@ struct engine_request {
     uint32_t n_stops;
     uint64_t salt;     /* requests with different salts share no cache pages */
     bool show_control; /* control tokens appear in the text (dialects need them) */
+    /* What the answer must be, from behind the reasoning on; NULL = free. Only the engine uses it from a successful
+     * submit on; it keeps a reference of its own, and lets go of it before the last event is sent. When the grammar
+     * runs out of its budget where it constrains, the request fails with ERR_TOO_LARGE. */
+    struct grammar *grammar;
+    struct engine_reasoning reasoning;
     engine_sink *sink;
     void *ctx;
 };
@@ -75,6 +94,10 @@ struct engine_request {
 bool engine_submit(struct engine *g, uint64_t *id, const struct engine_request *request, struct err *e);
 void engine_cancel(struct engine *g, uint64_t id); /* gives ENGINE_FAILED (ERR_CANCELLED) unless it just ended */
 void engine_pause(struct engine *g, uint64_t id, bool paused); /* back-pressure: no steps for it while paused */
+
+/* Makes the trie of the vocabulary that grammars need, unless it is there (a large one takes a tenth of a second).
+ * engine_submit does it too when a request has a grammar; call this first where that must not take long. Any thread. */
+bool engine_ready_grammar(struct engine *g, struct err *e);
 
 uint32_t engine_n_ctx(const struct engine *g);
 struct engine_stats {

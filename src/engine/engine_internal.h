@@ -1,6 +1,7 @@
 /* engine_internal: what the engine's files share. engine.c is the door (any thread); all else runs on the engine's
- * thread: scheduler.c (admission, steps, preemption), sequence.c (one request's life and its events), stops.c (stop
- * strings). The model and the tokenizer are reached through engine_ops, so that tests can put toy ones in their place.
+ * thread: scheduler.c (admission, steps, preemption), sequence.c (one request's life and its events), constraint.c
+ * (what an answer may be), stops.c (stop strings). The model and the tokenizer are reached through engine_ops, so that
+ * tests can put toy ones in their place.
  */
 #ifndef ENGINE_ENGINE_INTERNAL_H
 #define ENGINE_ENGINE_INTERNAL_H
@@ -21,6 +22,11 @@ struct engine_ops {
     bool (*feed)(void *ctx, struct detokenizer *d, struct buf *out, uint32_t token, bool show_control);
     bool (*finish)(void *ctx, struct detokenizer *d, struct buf *out);
     void (*destroy)(void *ctx); /* may be NULL */
+    /* For constraints; without vocab no request may have a grammar. */
+    struct grammar_vocab *(*vocab)(void *ctx, struct err *e);                                    /* any thread */
+    bool (*piece)(void *ctx, struct buf *out, uint32_t token);                                   /* control shown */
+    bool (*encode)(void *ctx, struct token_list *out, struct str text, struct err *e);           /* control parsed */
+    bool (*forced)(void *ctx, struct token_list *out, struct grammar_matcher *m, struct err *e); /* of the grammar */
 };
 /* Takes ops (destroyed also on failure). Of info, n_vocab, n_ctx_train, page_bytes and state_bytes are used. */
 struct engine *engine_create_with_ops(const struct engine_ops *ops, const struct model_info *info,
@@ -49,6 +55,23 @@ bool stops_feed(struct stops *s, size_t *end, uint32_t *index, uint32_t *len, st
 /* Bytes at the end of what was read that may be the beginning of a stop string. */
 uint32_t stops_held(const struct stops *s);
 
+/* ---- constraint.c ---- */
+struct constraint;
+/* What a request asks for; NULL in *out when it asks for nothing. Any thread, the vocabulary must be there. */
+bool constraint_create(struct constraint **out, struct engine *g, const struct engine_request *r, struct err *e);
+void constraint_destroy(struct constraint *c);
+/* Draws the next token and goes on with it. *must_close instead of a token: the reasoning has to end here. */
+bool constraint_draw(struct engine *g, struct constraint *c, struct sampler_choice *out, bool *must_close,
+                     struct sampler *sampler, const float *logits, struct err *e);
+/* Appends to *out what comes next whatever the model says: the end of a reasoning whose budget is used up, or text that
+ * the grammar forces. */
+bool constraint_forced(struct engine *g, struct constraint *c, struct token_list *out, struct err *e);
+/* Goes on with a token of constraint_forced; false: the rest of the list is void. */
+bool constraint_take(struct engine *g, struct constraint *c, uint32_t token);
+bool constraint_must_close(const struct constraint *c);
+bool constraint_ended(struct constraint *c); /* nothing can follow */
+uint32_t constraint_n_reasoning(const struct constraint *c);
+
 /* ---- sequence.c ---- */
 enum command_kind { COMMAND_SUBMIT, COMMAND_CANCEL, COMMAND_PAUSE };
 struct command {
@@ -74,9 +97,12 @@ struct sequence {
     struct buf text;     /* became complete, not yet handed out: what the stop strings hold back */
     struct detokenizer detok;
     struct sampler *sampler;
-    void *state;          // [state_bytes] or NULL
-    struct cache_seq *kv; /* NULL while waiting */
-    uint32_t n_step;      /* tokens in the current step */
+    struct constraint *constraint; /* NULL = the model decides alone; gone before the last event */
+    void *state;                   // [state_bytes] or NULL
+    struct cache_seq *kv;          /* NULL while waiting */
+    uint32_t n_step;               /* tokens in the current step */
+    uint32_t n_new;                /* tokens that the last step of it appended */
+    uint32_t n_reasoning;
     uint64_t served_step; /* last step with prefill tokens of this one */
     double submitted_s, admitted_s, first_token_s, progress_s;
 };
@@ -92,11 +118,17 @@ struct engine {
     uint32_t n_vocab;
     size_t state_bytes;
     struct cache *cache;
-    float *logits;             // [n_parallel][n_vocab]
-    struct model_span *spans;  // [n_parallel]
-    struct sequence **running; // [n_parallel], oldest first
-    struct sequence **step;    // [n_parallel]: sequences of the current step, in the order of spans
-    struct sequence **order;   // [n_parallel]: scratch of the planner
+    float *logits; // [n_parallel][n_vocab]
+    pthread_mutex_t vocab_lock;
+    struct grammar_vocab *vocab; /* NULL until the first grammar; then it stays */
+    uint32_t *bits;              // [GRAMMAR_MASK_WORDS(size of vocab)]: as grammar writes masks
+    uint64_t *mask;              // [(n_vocab + 63) / 64]: as the sampler reads them
+    struct token_list forced;    /* scratch of a step */
+    struct buf piece;            /* likewise */
+    struct model_span *spans;    // [n_parallel]
+    struct sequence **running;   // [n_parallel], oldest first
+    struct sequence **step;      // [n_parallel]: sequences of the current step, in the order of spans
+    struct sequence **order;     // [n_parallel]: scratch of the planner
     uint32_t n_running, n_step;
     struct sequence *waiting_first, *waiting_last; /* oldest first */
     bool admission_blocked;                        /* the oldest waiting one found no room; nothing changed since */
@@ -121,7 +153,7 @@ struct engine {
 };
 
 /* A checked copy of a request, or NULL. Any thread. */
-struct sequence *sequence_create(const struct engine *g, const struct engine_request *request, struct err *e);
+struct sequence *sequence_create(struct engine *g, const struct engine_request *request, struct err *e);
 void sequence_destroy(struct sequence *s);
 /* What generation needs, allocated once. */
 bool sequence_prepare(struct engine *g, struct sequence *s, struct err *e);

@@ -37,12 +37,45 @@ static bool finish(void *ctx, struct detokenizer *d, struct buf *out)
     return detokenizer_finish(d, out);
 }
 
+static struct grammar_vocab *vocab(void *ctx, struct err *e)
+{
+    const struct real *r = ctx;
+    return grammar_vocab_create(r->tokenizer, e);
+}
+
+static bool piece(void *ctx, struct buf *out, uint32_t token)
+{
+    const struct real *r = ctx;
+    return token >= tokenizer_size(r->tokenizer) || tokenizer_piece(r->tokenizer, out, token, true);
+}
+
+static bool encode(void *ctx, struct token_list *out, struct str text, struct err *e)
+{
+    const struct real *r = ctx;
+    return tokenizer_encode(r->tokenizer, out, text, true, NULL, 0, e);
+}
+
+static bool forced(void *ctx, struct token_list *out, struct grammar_matcher *m, struct err *e)
+{
+    const struct real *r = ctx;
+    return grammar_matcher_forced_tokens(m, out, r->tokenizer, e);
+}
+
 struct engine *engine_create(struct model *m, struct compute *c, const struct tokenizer *t,
                              const struct engine_config *config, struct err *e)
 {
     struct real *r = mem_alloc(sizeof *r);
     *r = (struct real){m, t};
-    struct engine_ops ops = {r, forward, is_eog, feed, finish, mem_free};
+    struct engine_ops ops = {.ctx = r,
+                             .forward = forward,
+                             .is_eog = is_eog,
+                             .feed = feed,
+                             .finish = finish,
+                             .destroy = mem_free,
+                             .vocab = vocab,
+                             .piece = piece,
+                             .encode = encode,
+                             .forced = forced};
     struct model_info info;
     model_info_get(m, &info);
     struct engine *g = engine_create_with_ops(&ops, &info, config, e);

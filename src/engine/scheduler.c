@@ -84,6 +84,13 @@ static void detach(struct engine *g, struct sequence *s)
     publish_stats(g);
 }
 
+/* The grammar may be used by others from the last event on. */
+static void release_constraint(struct sequence *s)
+{
+    constraint_destroy(s->constraint);
+    s->constraint = NULL;
+}
+
 static void finish(struct engine *g, struct sequence *s, struct engine_event *ev)
 {
     double now = clock_seconds(), first = s->first_token_s > 0 ? s->first_token_s : now;
@@ -92,6 +99,7 @@ static void finish(struct engine *g, struct sequence *s, struct engine_event *ev
     ev->prefill_s = first - s->admitted_s;
     ev->decode_s = now - first;
     detach(g, s);
+    release_constraint(s);
     sequence_send(s, ev);
     sequence_destroy(s);
 }
@@ -101,6 +109,7 @@ static void fail(struct engine *g, struct sequence *s, const struct err *e)
     struct engine_event ignored = {0};
     if (s->admitted && e->kind != ERR_CANCELLED) sequence_flush(g, s, &ignored); /* what was generated is not lost */
     detach(g, s);
+    release_constraint(s);
     sequence_send(s, &(struct engine_event){.kind = ENGINE_FAILED, .err = e});
     sequence_destroy(s);
 }
@@ -232,9 +241,10 @@ static uint32_t remaining(const struct sequence *s)
     return s->n_tokens - cache_seq_length(s->kv);
 }
 
+/* What its last step appended is all that is missing: one token, or some that were forced. */
 static bool decodes(const struct sequence *s)
 {
-    return s->n_generated && remaining(s) == 1;
+    return s->n_generated && remaining(s) <= s->n_new;
 }
 
 /* Room for the next token of s, at the cost of paused and younger sequences; s itself may have to go, or end. */
@@ -271,9 +281,10 @@ static void add_span(struct engine *g, struct sequence *s, uint32_t n_tokens)
     g->step[g->n_step++] = s;
 }
 
-static uint32_t prefill_budget(const struct engine *g, uint32_t n_decoding)
+/* n_tokens of n_decoding sequences are in the step. */
+static uint32_t prefill_budget(const struct engine *g, uint32_t n_decoding, uint32_t n_tokens)
 {
-    uint32_t room = g->plan.n_batch - n_decoding;
+    uint32_t room = g->plan.n_batch - n_tokens;
     double tokens = g->prefill_rate * (n_decoding ? MIXED_STEP_S : PREFILL_STEP_S);
     uint32_t least = n_decoding ? MIXED_TOKENS_MIN : PREFILL_TOKENS_MIN;
     uint32_t most = n_decoding ? MIXED_TOKENS_MAX : g->plan.n_batch;
@@ -328,6 +339,21 @@ static struct sequence *next_decoding(struct engine *g, uint64_t after_id)
     return NULL;
 }
 
+/* All decoding sequences. What was forced on some of them may be more than fits: then the rest comes in the next step.
+ * Returns the number of tokens. */
+static uint32_t add_decodes(struct engine *g)
+{
+    uint32_t n_left = 0, room = g->plan.n_batch;
+    struct sequence *s;
+    for (uint64_t id = 0; (s = next_decoding(g, id)); id = s->id) n_left++;
+    for (uint64_t id = 0; (s = next_decoding(g, id)); id = s->id) {
+        uint32_t most = room - --n_left, need = remaining(s);
+        add_span(g, s, need < most ? need : most);
+        room -= s->n_step;
+    }
+    return g->plan.n_batch - room;
+}
+
 static void plan_step(struct engine *g)
 {
     uint64_t id = 0;
@@ -337,8 +363,8 @@ static void plan_step(struct engine *g)
         reserve_next(g, s);
     }
     g->n_step = 0;
-    for (id = 0; (s = next_decoding(g, id)); id = s->id) add_span(g, s, 1);
-    add_prefills(g, prefill_budget(g, g->n_step));
+    uint32_t n_tokens = add_decodes(g), n_decoding = g->n_step;
+    add_prefills(g, prefill_budget(g, n_decoding, n_tokens));
 }
 
 /* ---- running a step ---- */

@@ -23,17 +23,23 @@ static bool check_request(const struct engine *g, const struct engine_request *r
     return true;
 }
 
-struct sequence *sequence_create(const struct engine *g, const struct engine_request *r, struct err *e)
+struct sequence *sequence_create(struct engine *g, const struct engine_request *r, struct err *e)
 {
     if (!check_request(g, r, e)) return NULL;
     struct stops *stops = NULL;
+    struct constraint *constraint = NULL;
     if (r->n_stops && !(stops = stops_create(r->stops, r->n_stops, e))) return NULL;
+    if (!constraint_create(&constraint, g, r, e)) {
+        stops_destroy(stops);
+        return NULL;
+    }
     struct sequence *s = mem_try_zalloc(sizeof *s);
     uint32_t *tokens = mem_try_alloc(r->n_tokens * sizeof *tokens);
     if (!s || !tokens) {
         mem_free(s);
         mem_free(tokens);
         stops_destroy(stops);
+        constraint_destroy(constraint);
         err_set(e, ERR_BUSY, "no memory for a prompt of %u tokens", r->n_tokens);
         return NULL;
     }
@@ -42,6 +48,7 @@ struct sequence *sequence_create(const struct engine *g, const struct engine_req
     s->tokens = tokens;
     s->cap = s->n_tokens = s->n_prompt = r->n_tokens;
     s->stops = stops;
+    s->constraint = constraint;
     s->salt = r->salt;
     s->sink = r->sink;
     s->ctx = r->ctx;
@@ -58,6 +65,7 @@ void sequence_destroy(struct sequence *s)
 {
     if (!s) return;
     stops_destroy(s->stops);
+    constraint_destroy(s->constraint);
     sampler_destroy(s->sampler);
     buf_deinit(&s->text);
     mem_free(s->state);
@@ -84,6 +92,7 @@ void sequence_send(struct sequence *s, struct engine_event *ev)
     ev->n_prompt = s->n_prompt;
     ev->n_cached = s->n_cached;
     ev->n_generated = s->n_generated;
+    ev->n_reasoning = s->n_reasoning;
     s->sink(s->ctx, ev);
 }
 
@@ -118,33 +127,77 @@ void sequence_flush(struct engine *g, struct sequence *s, struct engine_event *f
     if (!release_text(s, finish, before)) send_text(s, s->text.len);
 }
 
-enum token_outcome sequence_step(struct engine *g, struct sequence *s, struct engine_event *finish, const float *logits,
-                                 struct err *e)
+static bool draw(struct engine *g, struct sequence *s, struct sampler_choice *choice, bool *must_close,
+                 const float *logits, struct err *e)
 {
-    struct sampler_choice choice;
-    *finish = (struct engine_event){.kind = ENGINE_FINISHED};
-    if (!sampler_draw(s->sampler, &choice, logits, NULL)) {
-        err_set(e, ERR_INTERNAL, "the model gave no usable logits for token %u", s->n_tokens);
-        return TOKEN_FAILS;
-    }
-    if (!s->n_generated) s->first_token_s = clock_seconds();
-    if (g->ops.is_eog(g->ops.ctx, choice.token)) {
-        finish->finish = FINISH_EOG;
-        finish->eog_token = choice.token;
-        sequence_flush(g, s, finish);
-        return TOKEN_ENDS;
-    }
-    sampler_accept(s->sampler, choice.token, true);
-    s->tokens[s->n_tokens++] = choice.token;
+    *must_close = false;
+    if (s->constraint) return constraint_draw(g, s->constraint, choice, must_close, s->sampler, logits, e);
+    return sampler_draw(s->sampler, choice, logits, NULL) ||
+           err_set(e, ERR_INTERNAL, "the model gave no usable logits for token %u", s->n_tokens);
+}
+
+/* The token becomes part of the answer; its text goes out. */
+static enum token_outcome append_token(struct engine *g, struct sequence *s, struct engine_event *finish,
+                                       uint32_t token, struct err *e)
+{
+    sampler_accept(s->sampler, token, true);
+    s->tokens[s->n_tokens++] = token;
     s->n_generated++;
+    s->n_new++;
+    if (s->constraint) s->n_reasoning = constraint_n_reasoning(s->constraint);
     size_t before = s->text.len;
-    if (!g->ops.feed(g->ops.ctx, &s->detok, &s->text, choice.token, s->show_control)) {
-        err_set(e, ERR_INTERNAL, "token %u has no text, or more than %zu bytes of it", choice.token, TEXT_MAX);
+    if (!g->ops.feed(g->ops.ctx, &s->detok, &s->text, token, s->show_control)) {
+        err_set(e, ERR_INTERNAL, "token %u has no text, or more than %zu bytes of it", token, TEXT_MAX);
         return TOKEN_FAILS;
     }
     if (release_text(s, finish, before)) return TOKEN_ENDS;
-    if (s->n_tokens < s->cap) return TOKEN_GOES_ON;
-    finish->finish = s->n_generated >= s->max_tokens ? FINISH_LENGTH : FINISH_CONTEXT;
+    bool is_complete = s->constraint && constraint_ended(s->constraint);
+    if (!is_complete && s->n_tokens < s->cap) return TOKEN_GOES_ON;
+    finish->finish = is_complete ? FINISH_EOG : s->n_generated >= s->max_tokens ? FINISH_LENGTH : FINISH_CONTEXT;
+    finish->eog_token = TOKEN_NONE;
     sequence_flush(g, s, finish);
     return TOKEN_ENDS;
+}
+
+/* What needs no model: it is computed together with the next token. */
+static enum token_outcome append_forced(struct engine *g, struct sequence *s, struct engine_event *finish,
+                                        struct err *e)
+{
+    struct token_list *list = &g->forced;
+    list->n = 0;
+    if (!constraint_forced(g, s->constraint, list, e)) return TOKEN_FAILS;
+    for (size_t i = 0; i < list->n; i++) {
+        if (!constraint_take(g, s->constraint, list->ids[i])) break;
+        enum token_outcome outcome = append_token(g, s, finish, list->ids[i], e);
+        if (outcome != TOKEN_GOES_ON) return outcome;
+    }
+    if (s->n_new) return TOKEN_GOES_ON;
+    err_set(e, ERR_INTERNAL, "the end of the reasoning has no tokens");
+    return TOKEN_FAILS;
+}
+
+static enum token_outcome draw_token(struct engine *g, struct sequence *s, struct engine_event *finish,
+                                     const float *logits, struct err *e)
+{
+    struct sampler_choice choice;
+    bool must_close;
+    if (!draw(g, s, &choice, &must_close, logits, e)) return TOKEN_FAILS;
+    if (must_close) return TOKEN_GOES_ON;
+    if (!g->ops.is_eog(g->ops.ctx, choice.token)) return append_token(g, s, finish, choice.token, e);
+    finish->finish = FINISH_EOG;
+    finish->eog_token = choice.token;
+    sequence_flush(g, s, finish);
+    return TOKEN_ENDS;
+}
+
+enum token_outcome sequence_step(struct engine *g, struct sequence *s, struct engine_event *finish, const float *logits,
+                                 struct err *e)
+{
+    enum token_outcome outcome = TOKEN_GOES_ON;
+    *finish = (struct engine_event){.kind = ENGINE_FINISHED};
+    s->n_new = 0;
+    if (!s->n_generated) s->first_token_s = clock_seconds();
+    if (!s->constraint || !constraint_must_close(s->constraint)) outcome = draw_token(g, s, finish, logits, e);
+    if (outcome != TOKEN_GOES_ON || !s->constraint) return outcome;
+    return append_forced(g, s, finish, e);
 }

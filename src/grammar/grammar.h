@@ -61,6 +61,41 @@ struct grammar_tags {
 };
 struct grammar *grammar_from_tags(const struct grammar_tags *t, const struct grammar_options *o, struct err *e);
 
+/* ---- a grammar put together from its end to its beginning ----
+ * Each part names what follows it (`next`), so the end comes first. GRAMMAR_NOWHERE goes in and out of every call: an
+ * error anywhere is told by grammar_built. A link is a place that is named before it is known: loops. A rule ends in
+ * grammar_put_return and is used by grammar_put_call. Control tokens have the text GRAMMAR_CONTROL + their own: no
+ * string and no pattern matches that byte, so they come out only where it is put. */
+#define GRAMMAR_NOWHERE UINT32_MAX
+#define GRAMMAR_CONTROL '\xff'
+struct grammar_trigger {
+    struct str text;
+    uint32_t target;
+    bool at_start; /* only where nothing but white space stands before it */
+};
+struct grammar *grammar_begin(const struct grammar_options *o, struct err *e);
+uint32_t grammar_put_end(struct grammar *g);
+uint32_t grammar_put_return(struct grammar *g);
+uint32_t grammar_put_call(struct grammar *g, uint32_t rule, uint32_t next);
+uint32_t grammar_put_text(struct grammar *g, struct str text, uint32_t next);
+uint32_t grammar_put_choice(struct grammar *g, const uint32_t *places, size_t n); /* those that are NOWHERE drop out */
+/* One of the texts, each with a place of its own; they may be prefixes of each other. */
+uint32_t grammar_put_texts(struct grammar *g, const struct str *texts, const uint32_t *next, size_t n);
+uint32_t grammar_put_regex(struct grammar *g, struct str pattern, uint32_t next, struct err *e);
+/* Any text up to and with the first `end`; an empty one: up to the end of all. */
+uint32_t grammar_put_until(struct grammar *g, struct str end, uint32_t next);
+/* One JSON value; strict and where as in the options, for this value alone. */
+uint32_t grammar_put_value(struct grammar *g, struct str schema, bool strict, const char *where, uint32_t next,
+                           struct err *e);
+/* Free text up to the first trigger; may_end: the whole text may end in it. A trigger without target ends nothing. */
+uint32_t grammar_put_free(struct grammar *g, const struct grammar_trigger *list, size_t n, bool may_end);
+uint32_t grammar_put_link(struct grammar *g);
+void grammar_set_link(struct grammar *g, uint32_t link, uint32_t place);
+/* Every matcher starts behind this text (what a prompt has opened already). */
+bool grammar_set_opened(struct grammar *g, struct str text);
+/* Takes g: gives it back ready, or NULL and the reason (the one in e, if there is one already). */
+struct grammar *grammar_built(struct grammar *g, uint32_t entry, struct err *e);
+
 struct grammar *grammar_ref(struct grammar *g);
 void grammar_unref(struct grammar *g); /* NULL is fine */
 
@@ -87,8 +122,8 @@ size_t grammar_cache_memory(struct grammar_cache *c);
 
 /* ---- tokens ---- */
 
-/* The trie of all texts of t; control tokens have none and can therefore never come out of a grammar, except tokens
- * that end a generation, where the grammar accepts. t must outlive it. */
+/* The trie of all texts of t. Control tokens have GRAMMAR_CONTROL before their text and come out only where a grammar
+ * was put together with that byte; tokens that end a generation come where the grammar accepts. t must outlive it. */
 struct grammar_vocab *grammar_vocab_create(const struct tokenizer *t, struct err *e);
 /* The same over a list of texts; an empty text = a control token. ends[i] (may be NULL) marks the ids that end a text.
  * The texts are copied. */

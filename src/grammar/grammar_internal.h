@@ -382,6 +382,7 @@ struct op {
 };
 #define OP_NOWHERE UINT32_MAX
 uint32_t program_add(struct grammar *g, struct op op);
+uint32_t program_split(struct grammar *g, uint32_t a, uint32_t b);
 uint32_t program_gbnf(struct grammar *g, struct str text, uint32_t next, struct err *e);
 uint32_t program_schema(struct grammar *g, struct str json, uint32_t next, struct err *e); /* one value, then next */
 
@@ -405,6 +406,7 @@ struct grammar {
     struct op *ops;
     size_t n_ops, ops_cap;
     uint32_t entry;
+    struct str opened; /* every matcher starts behind it */
     struct buf notes;
     struct err refusal; /* what a strict compilation met */
     struct memo *memo;

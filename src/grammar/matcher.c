@@ -58,6 +58,22 @@ static void load(struct grammar_matcher *x)
     x->m.failed = false;
 }
 
+/* Feeds bytes from the state on top of the stack. Only the newest two states stay on it. */
+static bool run(struct grammar_matcher *x, struct str bytes)
+{
+    struct machine *m = &x->m;
+    size_t from = 0, to = m->n_out;
+    for (size_t i = 0; i < bytes.len; i++) {
+        if (!buf_append_char(&m->text, bytes.ptr[i])) return false;
+        if (!machine_step(m, from, to, (uint8_t)bytes.ptr[i])) return false;
+        size_t n = m->n_out - to;
+        memmove(m->out, m->out + to, n * sizeof *m->out);
+        from = 0;
+        to = m->n_out = n;
+    }
+    return true;
+}
+
 struct grammar_matcher *grammar_matcher_create(struct grammar *g, const struct grammar_vocab *v, struct err *e)
 {
     struct grammar_matcher *x = mem_try_zalloc(sizeof *x);
@@ -69,9 +85,10 @@ struct grammar_matcher *grammar_matcher_create(struct grammar *g, const struct g
     x->g = grammar_ref(g);
     x->v = v;
     machine_start(&x->m);
-    if (x->m.n_out && remember(x, 0, x->m.n_out)) return x;
+    bool any = x->m.n_out > 0;
+    if (any && run(x, g->opened) && remember(x, 0, x->m.n_out)) return x;
     grammar_matcher_destroy(x);
-    err_set(e, ERR_INVALID, "nothing satisfies the grammar");
+    err_set(e, ERR_INVALID, any ? "the text before the answer does not fit" : "nothing satisfies the grammar");
     return NULL;
 }
 
@@ -135,22 +152,6 @@ struct grammar_matcher *grammar_matcher_clone(const struct grammar_matcher *x)
     if (ok && remember(y, 0, y->m.n_out)) return y;
     grammar_matcher_destroy(y);
     return NULL;
-}
-
-/* Feeds bytes from the state on top of the stack. Only the newest two states stay on it. */
-static bool run(struct grammar_matcher *x, struct str bytes)
-{
-    struct machine *m = &x->m;
-    size_t from = 0, to = m->n_out;
-    for (size_t i = 0; i < bytes.len; i++) {
-        if (!buf_append_char(&m->text, bytes.ptr[i])) return false;
-        if (!machine_step(m, from, to, (uint8_t)bytes.ptr[i])) return false;
-        size_t n = m->n_out - to;
-        memmove(m->out, m->out + to, n * sizeof *m->out);
-        from = 0;
-        to = m->n_out = n;
-    }
-    return true;
 }
 
 static bool advance(struct grammar_matcher *x, struct str bytes)

@@ -163,8 +163,13 @@ struct grammar_vocab *grammar_vocab_create(const struct tokenizer *t, struct err
         at[i] = all.len;
         ends[i] = tokenizer_is_eog(t, i);
         enum token_attr attr = tokenizer_attr(t, i);
-        if (!ends[i] && attr != TOKEN_CONTROL && attr != TOKEN_UNKNOWN && attr != TOKEN_UNUSED)
-            ok = tokenizer_piece(t, &all, i, false);
+        if (ends[i] || attr == TOKEN_UNKNOWN || attr == TOKEN_UNUSED) {
+            at[i + 1] = all.len;
+            continue;
+        }
+        if (attr == TOKEN_CONTROL) buf_append_char(&all, GRAMMAR_CONTROL);
+        ok = tokenizer_piece(t, &all, i, true);
+        if (attr != TOKEN_CONTROL && all.len > at[i] && all.ptr[at[i]] == GRAMMAR_CONTROL) all.len = at[i];
         at[i + 1] = all.len;
     }
     for (size_t i = 0; ok && i < n; i++) texts[i] = (struct str){all.ptr + at[i], at[i + 1] - at[i]};

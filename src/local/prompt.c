@@ -349,15 +349,6 @@ static bool append_prefill(const struct prompt_maker *p, struct prompt *out, con
     return ok;
 }
 
-/* The beginning of a call of that name; where the whole call is JSON, up to its arguments, so that the model cannot
- * lengthen the name. */
-static void begin_call(const struct prompt_maker *p, struct buf *out, struct str name)
-{
-    buf_append(out, p->traits.call_start);
-    buf_append(out, name);
-    if (name.len && str_ends(p->traits.call_start, STR("{\"name\": \""))) buf_append(out, STR("\", \"arguments\": "));
-}
-
 /* A call that the client demands is begun for the model, with the name if there is but one. */
 static bool append_forced(const struct prompt_maker *p, struct prompt *out, const struct chat_request *req)
 {
@@ -366,8 +357,8 @@ static bool append_forced(const struct prompt_maker *p, struct prompt *out, cons
     if (!is_forced || req->n_tools == 0 || p->traits.call_start.len == 0) return true;
     if (req->tool_choice == CHAT_TOOLS_ANY && req->n_tools == 1) name = req->tools[0].name;
     close_thinking(p, out);
-    begin_call(p, &out->opened_call, name);
-    return !out->opened_call.failed && buf_append(&out->text, buf_str(&out->opened_call));
+    return dialect_opening_text(p->dialect, &out->opened_call, name) &&
+           buf_append(&out->text, buf_str(&out->opened_call));
 }
 
 /* ---- public to local/ ---- */

@@ -162,7 +162,10 @@ void delivery_left(struct call *c, const char *why)
     c->x = NULL;
     c->status = 499;
     if (c->is_counting) return; /* a count cannot be cancelled; its answer frees the call */
-    if (c->job) c->job->call = NULL;
+    if (c->job) {
+        atomic_store(&c->job->is_cancelled, true);
+        c->job->call = NULL;
+    }
     if (c->generation) generation_leave(c->generation);
     c->generation = NULL;
     snprintf(note, sizeof note, "%s after %" PRIu32 " events, %s", why, c->n_events,

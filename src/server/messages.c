@@ -8,22 +8,34 @@
 #include "base/log.h"
 #include "server/server_internal.h"
 
-/* What the backends can do so far. */
-static const struct anthropic_support support = {.thinking = true, .tools = true, .output_schema = false};
+/* What all backends can do so far. */
+static const struct anthropic_support support = {.thinking = true, .tools = true, .output_schema = false, .pdf = true};
 
 #define INLINE_MAX_BYTES ((size_t)64 << 10) /* longer bodies are decoded on a thread */
 
 /* bytes: what the next step of decoding has to read. */
 static void job_run(struct decode_job *job, size_t bytes)
 {
-    if (bytes > INLINE_MAX_BYTES) {
-        job->call->job = job;
-        decoder_submit(job->server->decoder, job);
-        return;
+    if (bytes <= INLINE_MAX_BYTES) {
+        decode_job_run(job);
+        if (!decode_job_has_files(job)) {
+            if (messages_decoded(job)) decode_job_free(job);
+            else job_run(job, thread_bytes(job->thread));
+            return;
+        }
     }
-    decode_job_run(job);
-    if (messages_decoded(job)) decode_job_free(job);
-    else job_run(job, thread_bytes(job->thread));
+    job->call->job = job;
+    decoder_submit(job->server->decoder, job);
+}
+
+/* Whether any model sees; which one is asked is known only after decoding. */
+static bool sees_images(const struct server *s)
+{
+    size_t n;
+    const struct chat_model *m = s->backend->models(s->backend->self, &n);
+    for (size_t i = 0; i < n; i++)
+        if (m[i].images) return true;
+    return false;
 }
 
 static void decode(struct call *c, enum anthropic_call kind)
@@ -38,6 +50,7 @@ static void decode(struct call *c, enum anthropic_call kind)
     s->requests_bytes += body->len;
     struct decode_job *job = mem_zalloc(sizeof *job);
     *job = (struct decode_job){.server = s, .call = c, .kind = kind, .support = support};
+    job->support.images = sees_images(s);
     anthropic_history_init(&job->added, s->config->limits.max_body_bytes);
     http_body_take(c->x, &job->text);
     job_run(job, c->body_bytes);
@@ -117,6 +130,10 @@ static const struct chat_model *find_model(struct call *c, const struct decode_j
         refuse_model(c, n);
         return NULL;
     }
+    if (job->r->n_images && !m->images) {
+        call_refuse(c, 400, NULL, "the model has no image input (capability_rejected: image_block)");
+        return NULL;
+    }
     if (job->thread && !str_eq(thread_model(job->thread), m->id)) {
         call_refuse(c, 400, "thread_fingerprint_mismatch",
                     "model: differs from the model that the thread was created with");
@@ -155,18 +172,14 @@ bool messages_decoded(struct decode_job *job)
 {
     struct call *c = job->call;
     c->job = NULL;
-    if (!job->is_parsed) {
-        call_error(c, &job->error);
-    } else if (!job->r && !job->is_failed) {
-        /* Parsed only: the thread comes first. A repeated request finds its own answer, not a thread in use. */
+    if (!job->is_decoded) {
+        /* A repeated request finds its own answer, not a thread in use. */
         if (take_over(c, job) || !claim_thread(job)) return true;
         c->job = job;
         return false;
-    } else if (job->is_failed) {
-        call_error(c, &job->error);
-    } else if (job->kind != ANTHROPIC_CREATE || !take_over(c, job)) {
-        start(c, job);
     }
+    if (!job->r) call_error(c, &job->error);
+    else if (job->kind != ANTHROPIC_CREATE || !take_over(c, job)) start(c, job);
     return true;
 }
 

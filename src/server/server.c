@@ -26,6 +26,7 @@ void server_config_init(struct server_config *config)
         .max_answer_bytes = (size_t)64 << 20,
         .max_requests_bytes = (size_t)128 << 20,
     };
+    config->pdf = PDF_DEFAULTS;
     http_limits_init(&config->limits);
 }
 
@@ -100,7 +101,7 @@ static bool start(struct server *s, struct err *e)
 {
     const struct server_config *config = s->config;
     raise_descriptor_limit(config->limits.max_connections);
-    if (!start_listening(s, e) || !(s->decoder = decoder_create(s->loop, e))) return false;
+    if (!start_listening(s, e) || !(s->decoder = decoder_create(s->loop, &config->pdf, e))) return false;
     s->diagnostics = diagnostics_create();
     if (config->thread_s)
         s->threads =

@@ -8,6 +8,7 @@
 
 #include "chat/chat.h"
 #include "http/http.h"
+#include "media/media.h"
 
 struct server_alias {
     struct str name, id; /* id: of one of the backend's models */
@@ -38,6 +39,7 @@ struct server_config {
     uint32_t patience_ms; /* an answer in one piece that takes longer gets white space to keep the client waiting */
     uint32_t drain_ms;    /* after SIGINT or SIGTERM, for answers that are running */
     uint32_t rejoin_ms;   /* how long an answer waits, without computing, for its client to ask again; 0 = not at all */
+    struct pdf_config pdf;
     size_t max_answer_bytes;
     size_t max_requests_bytes; /* bodies of all requests that the backend works on; more is answered with "busy" */
 

@@ -3,6 +3,8 @@
 #ifndef SERVER_INTERNAL_H
 #define SERVER_INTERNAL_H
 
+#include <stdatomic.h>
+
 #include "api/anthropic_body.h"
 #include "base/queue.h"
 #include "server/record.h"
@@ -49,7 +51,10 @@ struct decode_job {
     struct anthropic_support support;
     struct buf text; /* the body, until it is parsed */
     unsigned char hash[BODY_HASH_SIZE];
-    bool is_parsed, is_failed;
+    uint32_t lane;            /* the decoder's; I/O thread */
+    atomic_bool is_cancelled; /* the client left */
+    bool is_parsed;           /* body or error is set */
+    bool is_decoded;          /* r or error is set */
     struct anthropic_body body;
     struct thread *thread;          /* what the body continues: claimed, so nobody else changes it */
     struct anthropic_history added; /* what it adds to a thread */
@@ -57,7 +62,6 @@ struct decode_job {
     struct prompt_print *print;     /* NULL unless diagnostics are wanted */
     struct anthropic_error error;
 };
-void decode_job_free(struct decode_job *job);
 
 /* Lives from submit until its answer was delivered, and longer for a client that may ask again: see generation.c. */
 struct generation {
@@ -224,10 +228,16 @@ void notes_unknown_fields(struct server *s, const json_t *body); /* logs each na
 void notes_free(struct server *s);
 
 /* decoder.c */
-struct decoder *decoder_create(struct http_loop *loop, struct err *e);
+struct decoder *decoder_create(struct http_loop *loop, const struct pdf_config *pdf, struct err *e);
 void decoder_destroy(struct decoder *d);                        /* NULL is fine; jobs inside are dropped */
 void decoder_submit(struct decoder *d, struct decode_job *job); /* ends in messages_decoded */
-void decode_job_run(struct decode_job *job);                    /* on the calling thread */
+/* Body to request, on the calling thread; stops after parsing when there is a thread that the server has to look at. */
+void decode_job_run(struct decode_job *job);
+bool decode_job_has_files(const struct decode_job *job); /* that a lane must read first */
+void decode_job_free(struct decode_job *job);
+
+/* documents.c: DOCUMENT blocks become text; or r becomes NULL and error is set. */
+void documents_read(struct decode_job *job, struct pdf_reader *pdfs);
 
 /* models.c */
 const struct chat_model *models_resolve(const struct server *s, struct str name);

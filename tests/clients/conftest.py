@@ -8,7 +8,9 @@ import sys
 import pytest
 
 E2E = pathlib.Path(__file__).resolve().parents[1] / "e2e"
-sys.path.insert(0, str(E2E))
+sys.path[:0] = [str(E2E), str(pathlib.Path(__file__).parent)]
+
+from harness import ROOT  # noqa: E402
 
 CLAUDE_VERSION = "2.1.330"
 
@@ -18,7 +20,6 @@ def claude():
     folder = os.environ.get("PARLEY_CLIENTS") or os.path.expanduser("~/.cache/parley/clients")
     path = pathlib.Path(folder) / f"claude-code-{CLAUDE_VERSION}" / "claude"
     if not path.exists():
-        found = subprocess.run([str(E2E.parents[1] / "tools" / "fetch-client"), folder, CLAUDE_VERSION], capture_output=True,
-                               text=True)
+        found = subprocess.run([str(ROOT / "tools" / "fetch-client"), folder, CLAUDE_VERSION], capture_output=True, text=True)
         assert found.returncode == 0, found.stdout + found.stderr
     return str(path)

@@ -4,14 +4,12 @@ The scripted model (tools/scripted.py) answers with the text of the marker that 
 known beforehand; what is tested is everything around it: rendering, parsing, ids, stop reasons, reuse of the prompt.
 """
 import json
-import pathlib
-import subprocess
-import sys
+import os
 
 import anthropic
 import pytest
 
-from conftest import ROOT, SLOW, Server
+from harness import SLOW, TOOLS_TEMPLATE, Server, scripted_model
 
 CALL = '<tool_call>\n{"name": "get_weather", "arguments": {"city": "Oslo", "days": 3}}\n</tool_call>'
 OTHER = '<tool_call>\n{"name": "get_time", "arguments": {"zone": "Europe/Paris"}}\n</tool_call>'
@@ -36,25 +34,14 @@ TOOLS = [
 RESULT = "-3 degrees, snow [[done]]"
 
 
-def make_model(folder, template=None):
-    scripts, model = folder / "scripts.json", folder / "scripted.gguf"
-    scripts.write_text(json.dumps(SCRIPTS))
-    command = [sys.executable, str(ROOT / "tools" / "make-tiny-gguf"), "--script", str(scripts), str(model)]
-    subprocess.run(command + (["--template", template] if template else []), check=True)
-    return str(model)
-
-
 def serve(folder, template, monkey_home):
-    import os
-    s = Server(make_model(folder, template), env={**os.environ, "XDG_STATE_HOME": str(monkey_home)})
-    return s
+    return Server(scripted_model(folder, SCRIPTS, template=template), env={**os.environ, "XDG_STATE_HOME": str(monkey_home)})
 
 
 @pytest.fixture(scope="module", params=["template with tools", "template without tools"])
 def tool_server(request, tmp_path_factory):
     folder = tmp_path_factory.mktemp("scripted")
-    template = str(pathlib.Path(__file__).parent / "templates" / "tools.jinja")
-    s = serve(folder, template if request.param == "template with tools" else None, folder / "state")
+    s = serve(folder, TOOLS_TEMPLATE if request.param == "template with tools" else None, folder / "state")
     s.shows_tools = request.param == "template with tools"
     s.folder = folder
     yield s

@@ -17,8 +17,13 @@ static const struct {
     const char *folder;
     oracle_set *run;
 } sets[] = {
-    {"chat-templates", oracle_templates}, {"jinja-cases", oracle_jinja_cases}, {"tokenizers", oracle_tokenizers},
-    {"tool-dialects", oracle_dialects},   {"json-schemas", oracle_schemas},    {"mcp-tools", oracle_mcp_tools},
+    {"chat-templates", oracle_templates},
+    {"jinja-cases", oracle_jinja_cases},
+    {"tokenizers", oracle_tokenizers},
+    {"tool-dialects", oracle_dialects},
+    {"json-schemas", oracle_schemas},
+    {"mcp-tools", oracle_mcp_tools},
+    {"images", oracle_images},
 };
 
 static char *known; /* lines "ID: WHAT", or "ID" for any difference of a case, between newlines; or NULL */

@@ -204,13 +204,13 @@ END_TEST
 
 START_TEST(last_compaction_counts_and_failed_ones_do_not)
 {
-    struct chat_request *r = take(BODY(
-        ASSISTANT("[{\"type\":\"compaction\",\"content\":\"A\"}]") "," USER("\"q\"") "," ASSISTANT("[{\"type\":"
-                                                                                                   "\"compaction\","
-                                                                                                   "\"content\":\"B\"}"
-                                                                                                   "]") "," USER(
-            "\"r\"") "," ASSISTANT("[{\"type\":\"compaction\",\"content\":null}]") "," USER("\"s\""),
-        ""));
+    struct chat_request *r = take(
+        BODY(ASSISTANT("[{\"type\":\"compaction\",\"content\":\"A\"}]") "," USER("\"q\"") "," ASSISTANT(
+                 "[{\"type\":"
+                 "\"compaction\","
+                 "\"content\":\"B\"}"
+                 "]") "," USER("\"r\"") "," ASSISTANT("[{\"type\":\"compaction\",\"content\":null}]") "," USER("\"s\""),
+             ""));
     ck_assert_uint_eq(r->n_messages, 1);
     ck_assert_uint_eq(r->messages[0].n_blocks, 3);
     ck_assert(text_has(r, 0, 0, "B") && !text_has(r, 0, 0, "A\n"));

@@ -151,12 +151,14 @@ START_TEST(refusals_name_the_path)
          "messages.0.content.1.type: \"image\" blocks are not supported"},
         {BODY(USER("[{\"type\":\"document\"}]"), ""), "messages.0.content.0.source: Field required"},
         {BODY(USER("[{\"type\":\"document\",\"source\":{\"type\":\"base64\"}}]"), ""),
-         "messages.0.content.0.type: \"document\" blocks"},
+         "messages.0.content.0.source.data: Field required"},
         {BODY(USER("[{\"type\":\"search_result\",\"content\":[{\"type\":\"image\"}]}]"), ""),
          "messages.0.content.0.content.0.type: \"image\" blocks"},
         {BODY(ASSISTANT("[{\"type\":\"tool_use\"}]"), ""), "messages.0.content.0.type: \"tool_use\" blocks"},
         {BODY(USER("[{\"type\":\"tool_result\"}]"), ""), "messages.0.content.0.type: \"tool_result\" blocks"},
-        {BODY(USER("[{\"type\":\"hologram\"}]"), ""), "messages.0.content.0.type: unknown block type \"hologram\""},
+        {BODY(USER("[{\"type\":\"hologram\"}]"), ""),
+         "messages.0.content.0.type: Input tag 'hologram' found using 'type' does not match any of the expected tags: "
+         "'text', 'tool_result', 'image', 'document', 'search_result', 'container_upload', "},
         {BODY(USER("[{\"type\":\"thinking\"}]"), ""),
          "messages.0.content.0.type: a \"thinking\" block cannot stand in a user message"},
         {BODY(USER("\"x\""), ",\"tools\":[{\"name\":\"get\",\"input_schema\":{}}]"),
@@ -349,6 +351,5 @@ static void add_request(TCase *tc)
     tcase_add_test(tc, client_tools_of_known_types_get_schemas);
 }
 
-void add_answer(TCase *tc);
-void add_body(TCase *tc);
-UNIT_MAIN("api", add_request, add_answer, add_body)
+void add_answer(TCase *tc), add_blocks(TCase *tc), add_history(TCase *tc), add_body(TCase *tc);
+UNIT_MAIN("api", add_request, add_answer, add_blocks, add_history, add_body)

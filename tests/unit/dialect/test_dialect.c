@@ -455,4 +455,6 @@ static void add_all(TCase *tc)
     tcase_add_test(tc, random_markup);
 }
 
-UNIT_MAIN("dialect", add_all)
+unit_adder add_grammar_tests;
+
+UNIT_MAIN("dialect", add_all, add_grammar_tests)

@@ -41,7 +41,8 @@ static bool no_rest(void *ctx, struct detokenizer *d, struct buf *out)
 
 static struct engine *real_engine(struct model *m, uint32_t n_parallel, uint32_t n_pages)
 {
-    struct engine_ops ops = {m, real_forward, never_eog, token_text, no_rest, NULL};
+    struct engine_ops ops = {
+        .ctx = m, .forward = real_forward, .is_eog = never_eog, .feed = token_text, .finish = no_rest};
     struct model_info info;
     struct err e = {0};
     model_info_get(m, &info);

@@ -20,6 +20,8 @@ void toy_logits(const struct toy *t, float *logits, const uint32_t *tokens, uint
         logits[i] = (float)(h >> 40) * (6.0f / (1 << 24));
     }
     logits[TOY_EOG] = t->eog_in && h % t->eog_in == 0 ? 50.0f : -50.0f;
+    if (t->kind == TOY_SCRIPT && n >= t->script_from && n - t->script_from < t->n_script)
+        logits[t->script[n - t->script_from]] = 100.0f;
 }
 
 static void pause_us(uint32_t us)
@@ -110,9 +112,59 @@ static bool toy_finish(void *ctx, struct detokenizer *d, struct buf *out)
     return true;
 }
 
+static bool toy_piece(void *ctx, struct buf *out, uint32_t token)
+{
+    append_text(ctx, out, token);
+    return !out->failed;
+}
+
+/* The last two have no text: TOY_CONTROL and TOY_EOG. */
+static struct grammar_vocab *toy_vocab(void *ctx, struct err *e)
+{
+    const struct toy *t = ctx;
+    struct str texts[TOY_VOCAB];
+    bool ends[TOY_VOCAB] = {[TOY_EOG] = true};
+    for (uint32_t i = 0; i < TOY_VOCAB; i++) texts[i] = i < TOY_CONTROL ? str_from(t->texts[i]) : STR_NONE;
+    return grammar_vocab_from_texts(texts, ends, TOY_VOCAB, e);
+}
+
+/* The longest text first. */
+static bool toy_encode(void *ctx, struct token_list *out, struct str text, struct err *e)
+{
+    const struct toy *t = ctx;
+    for (size_t at = 0, longest; at < text.len; at += longest) {
+        uint32_t best = TOKEN_NONE;
+        longest = 0;
+        for (uint32_t i = 0; i < TOY_CONTROL; i++) {
+            struct str s = str_from(t->texts[i]);
+            if (s.len > longest && str_starts(str_slice(text, at, text.len), s)) longest = s.len, best = i;
+        }
+        if (!longest) return err_set(e, ERR_INTERNAL, "no token for this text");
+        if (!token_list_append(out, best, e)) return false;
+    }
+    return true;
+}
+
+static bool toy_forced(void *ctx, struct token_list *out, struct grammar_matcher *m, struct err *e)
+{
+    struct buf text;
+    buf_init(&text, 4096);
+    bool ok = grammar_matcher_forced(m, &text, 4000) && toy_encode(ctx, out, buf_str(&text), e);
+    if (out->n) out->n--;
+    buf_deinit(&text);
+    return ok;
+}
+
 struct engine *toy_engine(struct toy *t, const struct engine_config *config)
 {
-    struct engine_ops ops = {t, toy_forward, toy_is_eog, toy_feed, toy_finish, NULL};
+    struct engine_ops ops = {
+        .ctx = t, .forward = toy_forward, .is_eog = toy_is_eog, .feed = toy_feed, .finish = toy_finish};
+    if (t->has_vocab) {
+        ops.vocab = toy_vocab;
+        ops.piece = toy_piece;
+        ops.encode = toy_encode;
+        ops.forced = toy_forced;
+    }
     struct model_info info = {.n_vocab = TOY_VOCAB,
                               .n_ctx_train = 4096,
                               .page_bytes = TOY_PAGE_BYTES,

@@ -10,18 +10,22 @@
 
 #define TOY_VOCAB 300u
 #define TOY_EOG 299u
+#define TOY_CONTROL 298u /* has a text only for those who want to see it; with has_vocab */
 #define TOY_PAGE_BYTES (CACHE_PAGE_TOKENS * sizeof(uint32_t))
 
 enum toy_kind {
     TOY_HASH,      /* logits from a hash of all tokens so far */
     TOY_SUCCESSOR, /* token n is followed by n + 1 */
+    TOY_SCRIPT,    /* wants script[position - script_from]; behind its end, or where that cannot be, as TOY_HASH */
 };
 
 struct toy {
     enum toy_kind kind;
     uint32_t eog_in;          /* TOY_HASH: about one token of so many ends the answer; 0 = never */
     const char *const *texts; /* [TOY_VOCAB] or NULL: letters */
-    bool uses_state;
+    bool uses_state, has_vocab;
+    const uint32_t *script; // [n_script]
+    uint32_t n_script, script_from;
     atomic_bool fail;    /* the next step fails */
     atomic_uint step_us; /* each step takes so long */
     atomic_bool hold;    /* steps do not return while set, but for the stop flag */

@@ -1,0 +1,145 @@
+/* anthropic_turns: the list of messages. Messages of one role that follow each other become one; a compaction takes
+ * the place of all that was before it. */
+#include <string.h>
+
+#include "api/anthropic_request_internal.h"
+
+#define MESSAGES_MAX 100000
+
+/* Messages in the making. Room: one for each of the client's, and two for what a compaction leaves. */
+struct message_list {
+    struct chat_message *items;
+    size_t n;
+};
+
+static bool read_role(struct decoder *d, enum chat_role *out, const json_t *message)
+{
+    struct str role;
+    if (!field_str(d, &role, message, "role", true)) return false;
+    if (str_eq(role, STR("user"))) *out = CHAT_USER;
+    else if (str_eq(role, STR("assistant"))) *out = CHAT_ASSISTANT;
+    else if (str_eq(role, STR("system"))) *out = CHAT_SYSTEM;
+    else {
+        path_push(d, "role");
+        return decode_fail(d, "unknown role \"%.*s\", expected user, assistant or system",
+                           STR_ARG(str_slice(role, 0, 40)));
+    }
+    return true;
+}
+
+static void add(struct message_list *list, enum chat_role role, const struct block_list *blocks)
+{
+    if (blocks->n) list->items[list->n++] = (struct chat_message){role, blocks->items, blocks->n};
+}
+
+/* ---- compaction ---- */
+
+/* The text of the last compaction among the blocks, and its index; those without text failed and mean nothing. */
+static struct str find_compaction(size_t *at, const json_t *content)
+{
+    struct str found = STR_NONE;
+    size_t i;
+    json_t *block;
+    json_array_foreach(content, i, block)
+    {
+        const char *type = json_string_value(json_object_get(block, "type"));
+        json_t *text = json_object_get(block, "content");
+        if (!type || strcmp(type, "compaction") || !json_string_length(text)) continue;
+        found = json_str(text);
+        *at = i;
+    }
+    return found;
+}
+
+/* The summary speaks to the model as the user does: templates want a conversation to begin with the user. */
+static bool start_from_compaction(struct decoder *d, struct message_list *list, struct str summary)
+{
+    struct buf text;
+    struct block_list blocks = {decode_alloc(d, 1, sizeof *blocks.items), 1};
+    if (!blocks.items) return false;
+    buf_init(&text, (size_t)256 << 20);
+    buf_append(&text, STR("<summary>\n"));
+    buf_append(&text, summary);
+    buf_append(&text, STR("\n</summary>"));
+    if (decode_take_text(d, blocks.items, &text) != READ_TAKEN) return false;
+    list->n = 0;
+    add(list, CHAT_USER, &blocks);
+    return true;
+}
+
+/* ---- */
+
+static bool read_message(struct decoder *d, struct message_list *list, const json_t *message)
+{
+    static const enum place places[] = {
+        [CHAT_USER] = IN_USER, [CHAT_ASSISTANT] = IN_ASSISTANT, [CHAT_SYSTEM] = IN_SYSTEM};
+    struct block_list blocks = {0};
+    enum chat_role role = CHAT_USER;
+    size_t compaction_at = 0;
+    if (!json_is_object(message)) return decode_mismatch(d, "an object", message);
+    if (!read_role(d, &role, message)) return false;
+    json_t *content = field_get(message, "content");
+    size_t at = path_push(d, "content");
+    if (!content) return decode_mismatch(d, "a string or an array of blocks", json_object_get(message, "content"));
+    struct str summary = role == CHAT_ASSISTANT ? find_compaction(&compaction_at, content) : STR_NONE;
+    if (summary.len) {
+        if (!start_from_compaction(d, list, summary) ||
+            !decode_list_from(d, &blocks, content, compaction_at + 1, IN_ASSISTANT))
+            return false;
+    } else if (!decode_list(d, &blocks, content, places[role])) {
+        return false;
+    }
+    path_pop(d, at);
+    add(list, role, &blocks);
+    return true;
+}
+
+/* Joins runs of one role in place. */
+static bool merge(struct decoder *d, struct message_list *list)
+{
+    struct chat_message *messages = list->items;
+    size_t n = 0;
+    for (size_t i = 0; i < list->n;) {
+        size_t end = i;
+        size_t n_blocks = 0;
+        for (; end < list->n && messages[end].role == messages[i].role; end++) n_blocks += messages[end].n_blocks;
+        struct chat_message joined = messages[i];
+        if (end - i > 1) {
+            joined.blocks = decode_alloc(d, n_blocks, sizeof *joined.blocks);
+            if (!joined.blocks) return false;
+            joined.n_blocks = 0;
+            for (size_t k = i; k < end; k++) {
+                memcpy(joined.blocks + joined.n_blocks, messages[k].blocks,
+                       messages[k].n_blocks * sizeof *joined.blocks);
+                joined.n_blocks += messages[k].n_blocks;
+            }
+        }
+        messages[n++] = joined;
+        i = end;
+    }
+    list->n = n;
+    return true;
+}
+
+bool decode_messages(struct decoder *d, const json_t *body)
+{
+    json_t *array = json_object_get(body, "messages");
+    size_t at = path_push(d, "messages");
+    if (!json_is_array(array)) return decode_mismatch(d, "an array", array);
+    size_t n = json_array_size(array);
+    if (n > MESSAGES_MAX) return decode_fail(d, "at most %d messages are accepted, found %zu", MESSAGES_MAX, n);
+    struct message_list list = {decode_alloc(d, n + 2, sizeof *list.items), 0};
+    if (!list.items) return false;
+    for (size_t i = 0; i < n; i++) {
+        size_t inner = path_push_index(d, i);
+        if (!read_message(d, &list, json_array_get(array, i))) return false;
+        path_pop(d, inner);
+    }
+    bool is_compaction = d->call == ANTHROPIC_CREATE && field_get(body, "compaction");
+    if (!list.n && !is_compaction) return decode_fail(d, "at least one message with content is required");
+    if (!merge(d, &list)) return false;
+    path_pop(d, at);
+    d->r->messages = list.items;
+    d->r->n_messages = list.n;
+    return (!is_compaction || compaction_order(d, body)) && check_pairs(d);
+}
