@@ -51,6 +51,19 @@ static struct str find_compaction(size_t *at, const json_t *content)
     return found;
 }
 
+/* tool_changes: the blocks that lead from the list of tools to what was there at the end of the summed-up part. */
+static bool add_tool_changes(struct decoder *d, struct message_list *list, const json_t *compaction)
+{
+    struct block_list blocks = {0};
+    json_t *changes = field_get(compaction, "tool_changes");
+    if (!json_array_size(changes)) return true;
+    size_t at = path_push(d, "tool_changes");
+    if (!decode_list(d, &blocks, changes, IN_SYSTEM)) return false;
+    path_pop(d, at);
+    add(list, CHAT_SYSTEM, &blocks);
+    return true;
+}
+
 /* The summary speaks to the model as the user does: templates want a conversation to begin with the user. */
 static bool start_from_compaction(struct decoder *d, struct message_list *list, struct str summary)
 {
@@ -62,6 +75,7 @@ static bool start_from_compaction(struct decoder *d, struct message_list *list, 
     buf_append(&text, summary);
     buf_append(&text, STR("\n</summary>"));
     if (decode_take_text(d, blocks.items, &text) != READ_TAKEN) return false;
+    decode_tools_reset(d);
     list->n = 0;
     add(list, CHAT_USER, &blocks);
     return true;
@@ -84,6 +98,7 @@ static bool read_message(struct decoder *d, struct message_list *list, const jso
     struct str summary = role == CHAT_ASSISTANT ? find_compaction(&compaction_at, content) : STR_NONE;
     if (summary.len) {
         if (!start_from_compaction(d, list, summary) ||
+            !add_tool_changes(d, list, json_array_get(content, compaction_at)) ||
             !decode_list_from(d, &blocks, content, compaction_at + 1, IN_ASSISTANT))
             return false;
     } else if (!decode_list(d, &blocks, content, places[role])) {

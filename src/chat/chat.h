@@ -22,6 +22,8 @@ enum chat_block_kind {
     CHAT_TOOL_USE,
     CHAT_TOOL_RESULT,
     CHAT_TOOL_REFERENCE, /* in a result: here the definition of a deferred tool is shown */
+    CHAT_TOOL_ADDITION,  /* in a system message: from here on the tool can be called */
+    CHAT_TOOL_REMOVAL,   /* ... no longer */
     CHAT_IMAGE,
     CHAT_DOCUMENT /* a file whose text is not known yet: whoever reads it turns the block into TEXT before submit */
 };
@@ -30,7 +32,8 @@ struct chat_block {
     enum chat_block_kind kind;
     struct str text;           /* TEXT, THINKING */
     struct str signature;      /* THINKING */
-    struct str id, name;       /* TOOL_USE; TOOL_RESULT: id of the call; TOOL_REFERENCE: name */
+    struct str id, name;       /* TOOL_USE; TOOL_RESULT: id of the call; TOOL_*: name */
+    uint32_t tool;             /* TOOL_ADDITION, TOOL_REMOVAL: index in the request's tools */
     json_t *input;             /* TOOL_USE: object */
     bool is_error;             /* TOOL_RESULT */
     struct chat_block *blocks; /* TOOL_RESULT: content */
@@ -50,7 +53,9 @@ struct chat_message {
 struct chat_tool {
     struct str name, description;
     json_t *schema; /* object */
-    bool strict, deferred;
+    bool strict;
+    bool deferred; /* not in the list at the start: shown where a block refers to it */
+    bool withheld; /* cannot be called at the end of the conversation: not shown by then, or removed */
 };
 enum chat_tool_choice { CHAT_TOOLS_AUTO, CHAT_TOOLS_ANY, CHAT_TOOLS_ONE, CHAT_TOOLS_NONE };
 enum chat_thinking { CHAT_THINKING_OFF, CHAT_THINKING_ON, CHAT_THINKING_ADAPTIVE };
@@ -71,7 +76,7 @@ struct chat_request {
     size_t n_system;
     struct chat_message *messages;
     size_t n_messages;
-    struct chat_tool *tools;
+    struct chat_tool *tools; /* names are unique among those that can be called */
     size_t n_tools;
     enum chat_tool_choice tool_choice;
     struct str tool_choice_name;
@@ -93,6 +98,9 @@ struct chat_request {
 };
 struct chat_request *chat_request_create(size_t max_bytes); /* arena budget */
 void chat_request_destroy(struct chat_request *r);
+
+/* The tool of that name that can be called, else the last that cannot, else NULL. */
+const struct chat_tool *chat_tool_find(const struct chat_request *r, struct str name);
 
 /* A document as it stands in prompts. title and context may be empty. */
 bool chat_document_append(struct buf *out, struct str title, struct str context, struct str text);

@@ -349,13 +349,25 @@ static bool append_prefill(const struct prompt_maker *p, struct prompt *out, con
     return ok;
 }
 
+/* The name of the one tool that can be called; empty when there are more. */
+static struct str only_tool(const struct chat_request *req)
+{
+    struct str name = STR_NONE;
+    for (size_t i = 0; i < req->n_tools; i++) {
+        if (req->tools[i].withheld) continue;
+        if (name.len) return STR_NONE;
+        name = req->tools[i].name;
+    }
+    return name;
+}
+
 /* A call that the client demands is begun for the model, with the name if there is but one. */
 static bool append_forced(const struct prompt_maker *p, struct prompt *out, const struct chat_request *req)
 {
     struct str name = req->tool_choice == CHAT_TOOLS_ONE ? req->tool_choice_name : STR_NONE;
     bool is_forced = req->tool_choice == CHAT_TOOLS_ONE || req->tool_choice == CHAT_TOOLS_ANY;
     if (!is_forced || req->n_tools == 0 || p->traits.call_start.len == 0) return true;
-    if (req->tool_choice == CHAT_TOOLS_ANY && req->n_tools == 1) name = req->tools[0].name;
+    if (req->tool_choice == CHAT_TOOLS_ANY) name = only_tool(req);
     close_thinking(p, out);
     return dialect_opening_text(p->dialect, &out->opened_call, name) &&
            buf_append(&out->text, buf_str(&out->opened_call));

@@ -12,11 +12,10 @@ import time
 import anthropic
 import pytest
 
-from conftest import SLOW, Server
-from test_tools import SCRIPTS, TOOLS, calls, make_model, results, text, turn
+from harness import SLOW, TOOLS_TEMPLATE, Server, scripted_model
+from test_tools import SCRIPTS, TOOLS, results, text, turn
 
 DONE = SCRIPTS["[[done]]"]
-TEMPLATE = str(pathlib.Path(__file__).parent / "templates" / "tools.jinja")
 PNG = ("iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAIAAACQd1PeAAAADElEQVR4nGNgZGIGAAAOAAfXb+R4AAAAAElFTkSuQmCC")
 
 
@@ -57,7 +56,7 @@ def folder(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def model(folder):
-    return make_model(folder, TEMPLATE)
+    return scripted_model(folder, SCRIPTS, template=TOOLS_TEMPLATE)
 
 
 @pytest.fixture(scope="module")
@@ -153,6 +152,44 @@ def test_a_compaction_comes_first(client):
         {"role": "assistant", "content": [{"type": "compaction", "content": "It was about this: [[done]]"}]},
         {"role": "user", "content": "Go on."}])
     assert m.content[0].text == DONE
+
+
+def test_tools_come_and_go_in_the_tool_runner(client):
+    said = []
+
+    @anthropic.beta_tool
+    def get_weather(city: str, days: int = 1) -> str:
+        """The weather of a city."""
+        said.append(f"weather in {city}")
+        return {1: "[[two]]", 3: "[[call]]"}.get(len(said), "snow [[done]]")
+
+    @anthropic.beta_tool
+    def get_time(zone: str) -> str:
+        """The time in a zone."""
+        said.append(f"time in {zone}")
+        return "noon"
+
+    runner = client.beta.messages.tool_runner(model="m", max_tokens=400, tools=[get_weather], messages=[
+        {"role": "user", "content": "A long question about the weather. " * 30 + "[[call]]"}])
+    answers = []
+    for m in runner:
+        answers.append(m)
+        if len(answers) == 1:
+            runner.add_tools(get_time)
+        if len(answers) == 3:
+            runner.remove_tools("get_time")
+    assert [m.stop_reason for m in answers] == ["tool_use", "tool_use", "tool_use", "end_turn"]
+    assert said == ["weather in Oslo", "time in Europe/Paris", "weather in Rome", "weather in Oslo"]
+    assert answers[-1].content[0].text == DONE
+    for before, after in zip(answers, answers[1:]):  # a change of the tools costs nothing of what was there before
+        assert after.usage.cache_read_input_tokens >= before.usage.input_tokens + before.usage.cache_read_input_tokens - 1
+
+
+def test_a_reference_to_no_tool_is_named(client):
+    m = ask(client, {"role": "user", "content": "[[call]]"})
+    with pytest.raises(anthropic.BadRequestError, match="Tool reference 'fly' not found") as e:
+        ask(client, {"role": "user", "content": "[[call]]"}, turn(m), results(m, [{"type": "tool_reference", "tool_name": "fly"}]))
+    assert e.value.body["error"]["details"]["error_code"] == "tool_reference_unresolved"
 
 
 def test_without_pdftotext_the_package_is_named(model):
