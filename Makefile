@@ -141,6 +141,7 @@ PORT ?= 8080
 DATA ?= ../shared/data
 VENV := build/venv
 PYTHON ?= /usr/bin/python3
+CACHE := $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/parley
 
 # pkg-config's answers are read when make starts: after an installation everything goes through a second make.
 run: ## install, build, fetch the default model and serve it (MODEL=file.gguf PORT=8080 HOST=127.0.0.1 FLAGS=...)
@@ -149,10 +150,11 @@ run: ## install, build, fetch the default model and serve it (MODEL=file.gguf PO
 	@model='$(MODEL)'; [ -n "$$model" ] || model=$$(tools/fetch-model default) || exit 1; \
 	    exec build/release/parley serve -m "$$model" --host $(HOST) --port $(PORT) $(FLAGS)
 
-test: ## everything that must hold: unit, kernel, reference and end-to-end tests (about 10 minutes on two cores)
+test: ## everything that must hold: unit, kernel, reference and end-to-end tests (about 15 minutes on two cores)
 	@tools/install-deps $(TEST_DEPS)
 	@$(MAKE) --no-print-directory -j$$(nproc) MODE=release test-build
 	@$(MAKE) --no-print-directory MODE=release unit kernels oracle-if-there
+	@$(MAKE) --no-print-directory MODE=release test-clients-if-there
 	@$(MAKE) --no-print-directory MODE=release test-python
 
 test-build: $(PROGRAM) $(UNIT_BINS) $(BUILD)/tests/kernels $(TOOL_BINS) $(BUILD)/tests/oracle $(VENV)/done $(VENV)-old/done
@@ -199,13 +201,41 @@ models: ## fetch the real models that the comparisons use (1.5 GB)
 peers: ## build llama.cpp outside the repository (20 minutes)
 	tools/build-peers
 
-test-clients: $(PROGRAM) $(VENV)/done ## the real clients, fetched once, against the program (Claude Code)
-	$(VENV)/bin/python -m pytest -q -p no:cacheprovider tests/clients
+# The real clients, all fetched once and pinned: Claude Code, both generations of the TypeScript SDK, programs built on the Python
+# SDK, Anthropic's own SDK tests. LONG=1 adds a prefill of 400 s.
+CLIENTS := $(or $(PARLEY_CLIENTS),$(CACHE)/clients)
+CLIENT_PARTS := $(CLIENTS)/claude-code-2.1.330/claude build/typescript/done build/venv-clients/done build/sdk-source/done
+NPM_DEPS := $(if $(shell command -v npm),,nodejs npm)
+$(CLIENTS)/claude-code-%/claude:
+	@tools/install-deps $(NPM_DEPS)
+	@tools/fetch-client $(CLIENTS) $*
+build/typescript/done: $(wildcard tests/clients/typescript/package*.json)
+	@tools/install-deps $(NPM_DEPS)
+	@mkdir -p $(@D) && cp $^ $(@D) && cd $(@D) && npm ci --silent --no-audit --no-fund && touch done
+build/venv-clients/done: tests/requirements-clients.txt
+	@tools/install-deps python3-venv && rm -rf $(@D) && $(PYTHON) -m venv $(@D)
+	@$(@D)/bin/pip install -q --disable-pip-version-check -r $< && touch $@
+build/sdk-source/done: tests/requirements-clients.txt
+	@rm -rf $(@D) && mkdir -p $(@D) && $(PYTHON) -m pip download -q --disable-pip-version-check --no-deps --no-binary :all: \
+	    -d $(@D) "$$(grep '^anthropic==' $<)" && tar xzf $(@D)/anthropic-*.tar.gz -C $(@D) --strip-components=1 && touch $@
+clients: $(CLIENT_PARTS)
 
-PEER_SERVER := $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/parley/peers/llama.cpp-b11434/build-native/bin/llama-server
+test-clients: $(PROGRAM) $(VENV)/done clients ## the real clients against the program: Claude Code, SDKs, frameworks (LONG=1: slow ones)
+	@tools/install-deps tmux
+	PARLEY_LONG=$(LONG) $(VENV)/bin/python -m pytest -q -p no:cacheprovider tests/clients
+
+# Without a network the rest of the tests still means something; what was left out is said.
+test-clients-if-there: $(PROGRAM) $(VENV)/done
+	@if $(MAKE) --no-print-directory -s clients && tools/install-deps tmux; then $(MAKE) --no-print-directory test-clients; \
+	    else echo 'parley: NOT RUN: tests/clients (Claude Code, SDKs): their packages cannot be fetched, see above'; fi
+
+PEER_SERVER := $(CACHE)/peers/llama.cpp-b11434/build-native/bin/llama-server
 compare: all tools $(VENV)/done ## distributions and greedy answers against llama.cpp (NAMES=...)
 	PARLEY_LLAMA_SERVER=$(PEER_SERVER) $(VENV)/bin/python -m pytest -q -p no:cacheprovider tests/compare/test_reference.py
 	$(VENV)/bin/python tools/compare $(NAMES)
+
+bench-agent: all $(VENV)/done ## one task of Claude Code with Qwen2.5-Coder-1.5B, on Parley and on llama-server
+	$(VENV)/bin/python tools/bench-agent $(BENCH_ARGS)
 
 bench: all ## speed against llama.cpp, alternating pairs (NAMES=...)
 	tools/bench $(NAMES)
@@ -235,6 +265,7 @@ clean: ## remove build/
 
 FORCE:
 .PHONY: all unit tools kernels fuzz run test test-build test-python oracle oracle-if-there models peers compare bench check test-clients \
+    clients test-clients-if-there bench-agent \
     install help clean unit-build fuzz-library fuzz-replay sanitized FORCE
 .SECONDARY:
 -include $(OBJS:.o=.d) $(BUILD)/obj/main.d

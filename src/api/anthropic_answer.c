@@ -163,6 +163,7 @@ static void piece(struct anthropic_answer *a, struct buf *out, struct str text)
     if (!text.len) return;
     if (!a->is_written) block_start(a, out, STR_NONE, STR_NONE);
     if (a->kind == CHAT_THINKING) a->text_hash = hash64(text.ptr, text.len, a->text_hash);
+    if (a->kind == CHAT_THINKING && a->omits_thinking) return;
     if (!a->is_stream && a->kind == CHAT_TOOL_USE) buf_append(&a->input, text);
     else if (!a->is_stream) json_text_escape(out, text);
     else if (a->kind == CHAT_TEXT) write_delta(a, out, "text_delta", "text", text);

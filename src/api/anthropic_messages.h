@@ -35,6 +35,7 @@ struct anthropic_answer {
     bool is_open;    /* the backend's view: a block is open */
     bool is_written; /* the client's view: it has been started on the wire */
     bool has_tool;
+    bool omits_thinking; /* set by the owner: thinking blocks have their signature, but no text */
     enum chat_block_kind kind;
     uint32_t n_blocks;
     char tail[4]; /* an unfinished character at the end of the last delta */

@@ -83,8 +83,10 @@ struct chat_request {
     bool no_parallel_tools;
     enum chat_thinking thinking;
     uint32_t thinking_budget; /* 0 = none given */
+    bool thinking_omitted;    /* the client wants signatures, not the text */
     struct str effort;
-    json_t *output_schema; /* NULL = free text */
+    json_t *output_schema;   /* NULL = free text */
+    struct str output_where; /* of the schema, for messages: "output_config.format.schema" */
     struct str *stops;
     size_t n_stops;
     struct chat_sampling sampling;
@@ -151,7 +153,7 @@ struct chat_model { /* one model that a backend serves */
     int64_t created; /* Unix time */
     uint32_t n_ctx, max_output;
     uint64_t n_params, size_bytes;
-    bool thinking, tools, images;
+    bool thinking, tools, images, structured;
 };
 
 /* A source of answers. All functions are called on the I/O thread and never block; events come on the I/O thread from

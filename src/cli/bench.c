@@ -212,6 +212,7 @@ int cli_bench(const struct options *o)
     struct lists lists;
     bool first = true;
     bool ok = lists_parse(&lists, o, &e);
+    if (ok && o->schema) return cli_bench_schema(o, lists.gens.items[0], lists.threads.items[0], &e) ? 0 : cli_fail(&e);
     if (ok && o->json) puts("[");
     for (size_t i = 0; ok && i < lists.threads.n; i++) {
         struct stack s = {0};

@@ -78,6 +78,8 @@ static const struct row rows[] = {
     {"system-prompt", "sys", KIND_STR, CMD_RUN | CMD_CHAT, AT(system), 0, 0, NULL, "TEXT", "system prompt"},
     {"n-predict", "n", KIND_U32, CMD_RUN | CMD_CHAT, AT(n_predict), 0, 1 << 24, "0", "N",
      "most tokens of an answer; 0 = until the model ends"},
+    {"schema", NULL, KIND_STR, CMD_RUN | CMD_BENCH, AT(schema), 0, 0, NULL, "FILE",
+     "run: the answer is JSON that fits this schema; bench: decoding with it and without"},
     {"n-prompt", "p", KIND_STR, CMD_BENCH, AT(bench_prompt), 0, 0, "512", "N[,N...]", "prompt lengths; 0 = none"},
     {"n-gen", "n", KIND_STR, CMD_BENCH, AT(bench_gen), 0, 0, "128", "N[,N...]", "generation lengths; 0 = none"},
     {"n-depth", "d", KIND_STR, CMD_BENCH, AT(bench_depth), 0, 0, "0", "N[,N...]", "tokens already in the context"},

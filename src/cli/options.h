@@ -35,7 +35,7 @@ struct options {
     struct options_list api_key, cors, allowed_host;
     bool no_catch_all, strict;
     /* generation */
-    const char *prompt, *system, *file;
+    const char *prompt, *system, *file, *schema;
     uint32_t n_predict, top_k;
     float temperature, top_p, min_p, repeat_penalty;
     uint64_t seed;

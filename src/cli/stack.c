@@ -183,9 +183,8 @@ static bool open_local(struct stack *s, const struct options *o, struct err *e)
     return s->local != NULL;
 }
 
-bool stack_open_backend(struct stack *s, const struct options *o, struct err *e)
+bool stack_open_engine(struct stack *s, const struct options *o, struct err *e)
 {
-    double from = clock_seconds();
     if (!stack_open_file(s, o, e)) return false;
     s->tokenizer = tokenizer_create(s->gguf, e);
     if (!s->tokenizer || !stack_open_model(s, o, o->threads, false, e)) return false;
@@ -195,7 +194,13 @@ bool stack_open_backend(struct stack *s, const struct options *o, struct err *e)
                                    .max_queue = o->max_queue,
                                    .kv_bytes = (size_t)o->cache_ram_mib << 20};
     s->engine = engine_create(s->model, s->compute, s->tokenizer, &config, e);
-    if (!s->engine || !open_local(s, o, e)) return false;
+    return s->engine != NULL;
+}
+
+bool stack_open_backend(struct stack *s, const struct options *o, struct err *e)
+{
+    double from = clock_seconds();
+    if (!stack_open_engine(s, o, e) || !open_local(s, o, e)) return false;
     s->load_s = clock_seconds() - from;
     return true;
 }

@@ -193,13 +193,33 @@ static size_t without_ends(const struct dialect_parser *p, struct str s)
     return s.len;
 }
 
+/* A stop that ends in "</" is none where that begins the value's own end tag: 1; -1: not known yet. The value then ends
+ * behind the text that looked like a stop. */
+static int stop_is_text(const struct dialect_parser *p, size_t *text, struct str s, size_t at, struct str stop,
+                        bool final)
+{
+    struct str close = str_from(p->d->par_close[0]), rest = str_slice(s, at + stop.len - 2, s.len);
+    if (!str_ends(stop, STR("</"))) return 0;
+    *text = at + stop.len - 2;
+    if (str_starts(rest, close)) return 1;
+    return !final && str_starts(close, rest) ? -1 : 0;
+}
+
 static bool par_value_step(struct dialect_parser *p, bool final)
 {
     struct call *c = &p->call;
     const struct marker *m;
-    size_t at;
+    size_t at, behind;
     struct str s = dialect_parser_rest(p);
     bool found = dialect_markers_scan(&p->value_ends, &at, &m, s, final);
+    int is_text = found ? stop_is_text(p, &behind, s, at, m->text, final) : 0;
+    bool closed = found && (m->kind == MARK_CALL_END || is_text > 0);
+    size_t len = found ? m->text.len : 0;
+    if (is_text > 0) {
+        at = behind;
+        len = str_from(p->d->par_close[0]).len;
+    }
+    if (is_text < 0) found = false;
     size_t text = at;
     if (c->newline_cut && text && s.ptr[text - 1] == '\n') text--; /* belongs to the end tag, if that follows */
     if (c->newline_cut && found && text < at && text && s.ptr[text - 1] == '\r') text--;
@@ -210,7 +230,7 @@ static bool par_value_step(struct dialect_parser *p, bool final)
         dialect_call_flush(p);
         return false;
     }
-    p->pos += at + (m->kind == MARK_CALL_END ? m->text.len : 0);
+    p->pos += at + (closed ? len : 0);
     par_over(c);
     c->state = CALL_TAGS;
     return true;

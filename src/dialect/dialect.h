@@ -69,6 +69,7 @@ struct dialect_options {
     const struct chat_tool *tools; /* of the request; borrowed for the parser's life */
     size_t n_tools;                /* 0: no call is looked for, everything is text or thinking */
     bool in_thinking;              /* the prompt has opened the reasoning already */
+    bool plain_text;               /* the answer behind the reasoning is text, whatever it looks like */
     bool keep_thinking;            /* false: reasoning is parsed but not reported (thinking is off for the client) */
     struct str opened_call; /* text of a call that the prompt has forced already (dialect_traits.call_start ...) */
     size_t max_bytes;       /* budget of everything held; 0 = 64 MiB */

@@ -54,6 +54,8 @@ struct dialect {
     bool control;           /* the markers are control tokens */
     bool json_key_is_name;  /* {"NAME": {arguments}} */
     bool writes_json;       /* calls are written as JSON; its tags are only read */
+    bool newlines;          /* tagged values stand on lines of their own */
+    bool typed_tags;        /* tags say string="true" or string="false" */
 };
 extern const struct dialect dialect_rows[];
 

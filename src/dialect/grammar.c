@@ -25,6 +25,9 @@ struct maker {
     uint32_t *places;             // [n] for the caller of grammar_put_texts
     uint32_t *args;               // [n] rules of the arguments, made when first used like those below
     uint32_t object, object_tail; /* a call as an object; the same from behind "name" */
+    struct grammar_form form;     /* of the arguments, where has_form */
+    bool has_form;
+    struct arena *arena;
     struct grammar_trigger triggers[MAX_TRIGGERS];
     size_t n_triggers;
 };
@@ -77,6 +80,80 @@ static void trigger(struct maker *m, const char *text, bool at_start, uint32_t t
 
 /* ---- arguments ---- */
 
+static struct str join(struct maker *m, const char *a, const char *b, const char *c)
+{
+    size_t size = strlen(a) + strlen(b) + strlen(c) + 1;
+    char *s = arena_try_alloc(m->arena, size);
+    if (!s) return STR("?");
+    snprintf(s, size, "%s%s%s", a, b, c);
+    return str_from(s);
+}
+
+static bool has_attributes(const struct dialect *d)
+{
+    return str_ends(str_from(d->fn_open[0]), STR("name="));
+}
+
+static void tagged_form(struct maker *m)
+{
+    const struct dialect *d = m->d;
+    struct grammar_form *f = &m->form;
+    const char *quote = has_attributes(d) ? "\"" : "", *line = d->newlines ? "\n" : "";
+    size_t n = 0;
+    f->tagged = true;
+    f->keeps_newline = d->newlines;
+    f->key_open = join(m, FORM_SPACE, d->par_open[0], quote);
+    f->key_close = join(m, quote, d->typed_tags ? " string=\"true\"" : "", join(m, d->par_head_end, line, "").ptr);
+    if (d->syntax == CALL_KEYED) f->key_close = join(m, d->par_head_end, FORM_SPACE, d->val_open);
+    if (d->typed_tags) f->key_close_other = join(m, quote, " string=\"false\"", d->par_head_end);
+    f->value_close = join(m, line, d->par_close[0], "");
+    for (size_t i = 0; i < ROW_WORDS && d->par_close[i] && n < FORM_FORBIDDEN; i++)
+        f->forbidden[n++] = str_from(d->par_close[i]);
+    for (size_t i = 0; i < ROW_WORDS && d->par_stop[i] && n < FORM_FORBIDDEN; i++)
+        f->forbidden[n++] = str_from(d->par_stop[i]);
+}
+
+/* How arguments are written that are no JSON object. */
+static void find_form(struct maker *m)
+{
+    const struct dialect *d = m->d;
+    struct grammar_form *f = &m->form;
+    f->control = d->control;
+    m->has_form = true;
+    if ((d->par_open[0] && !d->writes_json) || d->syntax == CALL_KEYED) {
+        tagged_form(m);
+    } else if (d->syntax == CALL_PYTHON) {
+        f->key_close = STR("=");
+        f->between = STR(", ");
+        f->words = true;
+    } else if (d->quote) {
+        f->key_close = STR(":");
+        f->between = STR(",");
+        f->close = STR("}");
+        f->quote = f->forbidden[0] = str_from(d->quote);
+        f->braces = f->nested = true;
+    } else {
+        m->has_form = false;
+    }
+}
+
+/* A required name that this form has no way to write, or NULL. */
+static const char *unwritable(const struct maker *m, const json_t *schema)
+{
+    size_t i;
+    json_t *item;
+    json_array_foreach(json_object_get(schema, "required"), i, item)
+    {
+        const char *name = json_string_value(item);
+        if (!m->has_form || !name) continue;
+        bool ok = m->form.tagged
+                      ? *name && *name != ' ' && !strpbrk(name, "<>\"'/\n\r\t")
+                      : *name && !(*name >= '0' && *name <= '9') && !strpbrk(name, " ,:=(){}[]<>\"'\n\r\t;/\\`");
+        if (!ok) return name;
+    }
+    return NULL;
+}
+
 /* A tool's schema as one of an object, whatever it says. */
 static char *object_schema(const json_t *schema)
 {
@@ -90,10 +167,19 @@ static char *object_schema(const json_t *schema)
 static uint32_t arguments_rule(struct maker *m, size_t i)
 {
     char where[64];
-    char *schema = object_schema(m->tools[i]->schema);
+    const struct chat_tool *tool = m->tools[i];
+    const char *bad = unwritable(m, tool->schema);
+    uint32_t back = grammar_put_return(m->g), at;
+    snprintf(where, sizeof where, "tools.%zu.input_schema", (size_t)(tool - m->o->tools));
+    if (bad && tool->strict) {
+        err_set(m->e, ERR_INVALID, "%s.required: \"%s\" cannot be written in this model's calls", where, bad);
+        return NOWHERE;
+    }
+    if (bad) grammar_put_note(m->g, "%s.required: \"%s\" cannot be written in this model's calls", where, bad);
+    char *schema = object_schema(bad ? NULL : tool->schema);
     if (!schema) return NOWHERE;
-    snprintf(where, sizeof where, "tools.%zu.input_schema", (size_t)(m->tools[i] - m->o->tools));
-    uint32_t at = grammar_put_value(m->g, str_from(schema), m->tools[i]->strict, where, grammar_put_return(m->g), m->e);
+    if (m->has_form) at = grammar_put_form(m->g, str_from(schema), &m->form, tool->strict, where, back, m->e);
+    else at = grammar_put_value(m->g, str_from(schema), tool->strict, where, back, m->e);
     free(schema);
     return at;
 }
@@ -171,11 +257,11 @@ static uint32_t list_rest(struct maker *m, uint32_t next)
     return rest;
 }
 
-static uint32_t objects(struct maker *m, uint32_t next)
+static uint32_t objects(struct maker *m, uint32_t next, uint32_t after_list)
 {
     uint32_t one = NOWHERE, list = NOWHERE;
     if (m->d->list != LIST_ALWAYS) one = grammar_put_call(m->g, object(m), next);
-    if (m->d->list != LIST_NEVER) list = spaced(m, "[ ", grammar_put_call(m->g, object(m), list_rest(m, next)));
+    if (m->d->list != LIST_NEVER) list = spaced(m, "[ ", grammar_put_call(m->g, object(m), list_rest(m, after_list)));
     return either(m, one, list);
 }
 
@@ -216,11 +302,35 @@ static uint32_t named_call(struct maker *m, uint32_t next)
     return either(m, all, fenced);
 }
 
-/* <function=NAME>{arguments}</function> */
+/* <function=NAME>, arguments of any form, </function>; from behind its opening literal on. */
 static uint32_t function_call(struct maker *m, uint32_t next)
 {
-    uint32_t close = spaced(m, " ", grammar_put_text(m->g, str_from(m->d->fn_close[0]), next));
-    return named(m, "", "> ", close);
+    bool attributes = has_attributes(m->d);
+    uint32_t close = spaced(m, " ", marker(m, m->d->fn_close[0], next));
+    return named(m, attributes ? "\"" : "", attributes ? "\">" : m->has_form ? ">" : "> ", close);
+}
+
+/* NAME, then pairs of tags. */
+static uint32_t keyed_call(struct maker *m, uint32_t next)
+{
+    const char *separator = m->d->drop[0]; /* stands behind the name where the family has one */
+    for (size_t i = 0; i < m->n; i++) {
+        uint32_t at = arguments(m, i, next);
+        m->places[i] = separator ? marker(m, separator, at) : at;
+    }
+    return grammar_put_texts(m->g, m->names, m->places, m->n);
+}
+
+/* NAME(key=value, ...), several of them in a list or one a line. */
+static uint32_t python_calls(struct maker *m, uint32_t next)
+{
+    bool list = m->d->list == LIST_ALWAYS;
+    uint32_t more = m->o->single ? NOWHERE : grammar_put_link(m->g);
+    uint32_t last = list ? spaced(m, " ]", next) : next;
+    uint32_t after = either(m, last, spaced(m, list ? " , " : " ", more));
+    uint32_t one = named(m, "", "(", spaced(m, ")", after));
+    if (more != NOWHERE) grammar_set_link(m->g, more, one);
+    return list ? spaced(m, "[ ", one) : one;
 }
 
 /* Behind the marker of a call, up to and with its end mark. */
@@ -228,7 +338,11 @@ static uint32_t call_body(struct maker *m, uint32_t next)
 {
     const struct dialect *d = m->d;
     uint32_t end = one_end(m, next), all = NOWHERE;
-    if (d->syntax == CALL_JSON || d->list != LIST_NEVER) all = spaced(m, " ", objects(m, end));
+    if (m->form.tagged && d->syntax == CALL_JSON)
+        return spaced(m, " ", marker(m, d->fn_open[0], function_call(m, end)));
+    if (d->syntax == CALL_KEYED) return spaced(m, " ", keyed_call(m, end));
+    if (d->syntax == CALL_PYTHON) return spaced(m, " ", python_calls(m, end));
+    if (d->syntax == CALL_JSON || d->list != LIST_NEVER) all = spaced(m, " ", objects(m, end, end));
     if (d->syntax == CALL_NAMED) all = either(m, all, named_call(m, end));
     return all;
 }
@@ -247,8 +361,9 @@ static uint32_t marked_call(struct maker *m, uint32_t next, bool triggers)
             if (triggers) trigger(m, d->call_start[i], false, body);
         }
     }
-    if (d->fn_open[0] && !d->par_open[0]) {
-        body = function_call(m, next);
+    if (d->fn_open[0] && !d->writes_json) {
+        uint32_t close = d->call_end[0] && d->par_open[0] ? spaced(m, " ", marker(m, d->call_end[0], next)) : NOWHERE;
+        body = function_call(m, either(m, next, close));
         all = either(m, all, marker(m, d->fn_open[0], body));
         if (triggers) trigger(m, d->fn_open[0], false, body);
     }
@@ -256,7 +371,7 @@ static uint32_t marked_call(struct maker *m, uint32_t next, bool triggers)
 }
 
 /* {"name", in the spellings that begin an answer that is a call; in any other it is free text. */
-static void bare_triggers(struct maker *m, uint32_t next)
+static void bare_triggers(struct maker *m, uint32_t next, uint32_t after)
 {
 #define BARE(space)                                       \
     {"{" space "\"name\"", 0}, {"{" space "\"type\"", 1}, \
@@ -269,7 +384,7 @@ static void bare_triggers(struct maker *m, uint32_t next)
     } forms[] = {BARE(""), BARE(" "), BARE("\n"), BARE("\n  "), BARE("\n    "), BARE("\n\t")};
     uint32_t places[3] = {grammar_put_call(m->g, object_tail(m), next), NOWHERE, NOWHERE};
     places[1] = spaced(m, " : \"function\" , \"name\"", places[0]);
-    if (m->d->list != LIST_NEVER) places[2] = grammar_put_call(m->g, object_tail(m), list_rest(m, next));
+    if (m->d->list != LIST_NEVER) places[2] = grammar_put_call(m->g, object_tail(m), list_rest(m, after));
     for (size_t i = 0; i < sizeof forms / sizeof *forms; i++) trigger(m, forms[i].text, true, places[forms[i].form]);
 }
 
@@ -283,8 +398,8 @@ static uint32_t calls(struct maker *m, uint32_t after, bool triggers)
     if (more != NOWHERE) next = either(m, next, more);
     all = marked_call(m, next, triggers);
     if (d->bare_json && !section) {
-        all = either(m, all, objects(m, next));
-        if (triggers) bare_triggers(m, next);
+        all = either(m, all, objects(m, next, after));
+        if (triggers) bare_triggers(m, next, after);
     }
     if (all == NOWHERE) return all;
     if (more != NOWHERE) grammar_set_link(m->g, more, spaced(m, " ", all));
@@ -340,6 +455,33 @@ static uint32_t harmony(struct maker *m, uint32_t value)
     }
     grammar_set_link(m->g, head, all);
     return m->o->in_thinking ? text : head;
+}
+
+/* to=NAME and the call in tags; to=self: reasoning; to=user: text. One message each. */
+static uint32_t recipients(struct maker *m, uint32_t value)
+{
+    const struct dialect *d = m->d;
+    bool forced = m->o->choice == CHAT_TOOLS_ANY || m->o->choice == CHAT_TOOLS_ONE;
+    uint32_t head = grammar_put_link(m->g), end = grammar_put_end(m->g), all = NOWHERE;
+    uint32_t start = marker(m, "<|start|>", grammar_put_text(m->g, STR("assistant"), head));
+    uint32_t after = m->o->single ? end : either(m, end, marker(m, "<|eom|>", start));
+    after = spaced(m, " ", marker(m, d->section_end[0], after));
+    for (size_t i = 0; i < m->n; i++) {
+        struct str open = join(m, d->fn_open[0], "\"", "");
+        uint32_t call = arguments(m, i, spaced(m, " ", marker(m, d->fn_close[0], after)));
+        call = grammar_put_text(m->g, m->names[i], grammar_put_text(m->g, STR("\">"), call));
+        call = spaced(m, " ", marker(m, open.ptr, call));
+        m->places[i] = marker(m, "<|message|>", marker(m, d->section_start[0], call));
+    }
+    if (m->n) all = grammar_put_texts(m->g, m->names, m->places, m->n);
+    struct grammar_trigger over[] = {{STR("<|eom|>"), start, false}};
+    uint32_t think = grammar_put_free(m->g, over, 1, false);
+    uint32_t text = value != NOWHERE ? value : grammar_put_free(m->g, over, 1, true);
+    if (m->o->may_think || m->o->in_thinking)
+        all = either(m, all, grammar_put_text(m->g, STR("self"), marker(m, "<|message|>", think)));
+    if (!forced) all = either(m, all, grammar_put_text(m->g, STR("user"), marker(m, "<|message|>", text)));
+    grammar_set_link(m->g, head, grammar_put_text(m->g, STR(" to="), all));
+    return m->o->in_thinking ? think : head;
 }
 
 /* >>>NAME and a newline, then the arguments; >>>all, then text. The prompt ends in the first >>>. */
@@ -411,6 +553,7 @@ static uint32_t answer(struct maker *m)
         if (value == NOWHERE) return value;
     }
     if (m->d->header == HEADER_HARMONY) return harmony(m, value);
+    if (m->d->header == HEADER_RECIPIENT) return recipients(m, value);
     if (m->d->header == HEADER_NAME_LINE) return name_lines(m, value);
     if (!forced && value == NOWHERE) return free_answer(m);
     if (m->n) call = calls(m, end, true);
@@ -439,13 +582,6 @@ static bool pick_tools(struct maker *m, struct arena *a)
     return true;
 }
 
-/* Arguments that are one JSON object. */
-static bool has_json_arguments(const struct dialect *d)
-{
-    bool tagged = (d->par_open[0] && !d->writes_json) || d->syntax == CALL_KEYED;
-    return !tagged && d->syntax != CALL_PYTHON && !d->quote;
-}
-
 struct grammar *dialect_grammar(const struct dialect *d, const struct dialect_grammar_options *o, struct err *e)
 {
     struct err local = {0};
@@ -457,10 +593,8 @@ struct grammar *dialect_grammar(const struct dialect *d, const struct dialect_gr
     if (o->max_bytes) go.max_bytes = o->max_bytes;
     arena_init(&arena, (size_t)16 << 20);
     m.e->kind = ERR_NONE;
-    if (!has_json_arguments(d)) {
-        err_set(m.e, ERR_INVALID, "calls of the dialect %s cannot be constrained", d->name);
-        return NULL;
-    }
+    m.arena = &arena;
+    find_form(&m);
     if (pick_tools(&m, &arena) && (m.g = grammar_begin(&go, m.e))) {
         uint32_t at = answer(&m);
         if (o->opened.len && !grammar_set_opened(m.g, o->opened)) at = NOWHERE;

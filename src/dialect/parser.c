@@ -245,6 +245,17 @@ static int bare_start(const struct dialect_parser *p, size_t *skip, bool final)
     return line < 20 && (s.ptr[to] == '{' || s.ptr[to] == '[');
 }
 
+/* Plain text has begun, unless a marker may stand before its first letter. */
+static bool at_marker(const struct dialect_parser *p, struct str s, bool final)
+{
+    const struct marker *m;
+    size_t at;
+    if (p->is_open && p->open_kind == CHAT_TEXT) return false;
+    while (s.len && is_space(*s.ptr)) s = str_slice(s, 1, s.len);
+    if (s.len) dialect_markers_scan(&p->text_marks, &at, &m, s, final);
+    return !s.len || at == 0;
+}
+
 static bool text_step(struct dialect_parser *p, bool final)
 {
     enum chat_block_kind kind = p->state == IN_THINKING ? CHAT_THINKING : CHAT_TEXT;
@@ -262,6 +273,11 @@ static bool text_step(struct dialect_parser *p, bool final)
             p->call.native = p->d->bare_json;
             return true;
         }
+    }
+    if (kind == CHAT_TEXT && p->o.plain_text && !at_marker(p, s, final)) {
+        dialect_parser_emit(p, kind, s);
+        p->pos += s.len;
+        return false;
     }
     bool found = dialect_markers_scan(kind == CHAT_TEXT ? &p->text_marks : &p->think_marks, &at, &m, s, final);
     for (size_t i = 0; i < at && !p->started; i++) p->started = !is_space(s.ptr[i]);
@@ -366,6 +382,7 @@ struct dialect_parser *dialect_parser_create(const struct dialect *d, const stru
     if (!size_mul(&part, budget, 8) || !size_add(&part, part, (size_t)1 << 16)) part = budget;
     p->d = d;
     p->o = *o;
+    if (o->plain_text) p->o.n_tools = 0;
     buf_init(&p->in, budget);
     buf_init(&p->white, (size_t)1 << 16);
     buf_init(&p->held_calls, budget);

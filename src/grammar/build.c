@@ -1,5 +1,7 @@
 /* build: grammars put together from parts, from the end to the beginning (grammar_put_...). Free text runs through an
  * automaton of its triggers (Aho-Corasick); triggers that count only at the start have a tree of their own in front. */
+#include <stdarg.h>
+#include <stdio.h>
 #include <string.h>
 
 #include "base/alloc.h"
@@ -106,6 +108,32 @@ uint32_t grammar_put_until(struct grammar *g, struct str end, uint32_t next)
     return term_op(g, end.len ? term_without(g, closed, longer) : any, next);
 }
 
+static struct grammar_form *copy_form(struct grammar *g, const struct grammar_form *form)
+{
+    struct grammar_form *f = grammar_alloc(g, sizeof *f);
+    if (!f) return NULL;
+    *f = *form;
+    struct str *parts[] = {&f->key_open, &f->key_close, &f->value_close,    &f->between,
+                           &f->close,    &f->quote,     &f->key_close_other};
+    for (size_t i = 0; i < sizeof parts / sizeof *parts; i++)
+        if (parts[i]->len) *parts[i] = grammar_str(g, *parts[i]);
+    for (size_t i = 0; i < FORM_FORBIDDEN; i++)
+        if (f->forbidden[i].len) f->forbidden[i] = grammar_str(g, f->forbidden[i]);
+    struct grammar_form *words = f->words ? grammar_alloc(g, sizeof *words) : NULL;
+    if (words) *words = (struct grammar_form){.words = true, .json = true};
+    f->inner = f->nested ? f : words;
+    return f;
+}
+
+uint32_t grammar_put_form(struct grammar *g, struct str schema, const struct grammar_form *form, bool strict,
+                          const char *where, uint32_t next, struct err *e)
+{
+    struct grammar_form *copy = copy_form(g, form);
+    uint32_t at = copy ? grammar_put_value(g, schema, strict, where, next, e) : OP_NOWHERE;
+    if (at != OP_NOWHERE) g->ops[at].form = copy;
+    return at;
+}
+
 uint32_t grammar_put_value(struct grammar *g, struct str schema, bool is_strict, const char *where, uint32_t next,
                            struct err *e)
 {
@@ -139,6 +167,17 @@ bool grammar_set_opened(struct grammar *g, struct str text)
 {
     g->opened = grammar_str(g, text);
     return g->opened.ptr != NULL;
+}
+
+void grammar_put_note(struct grammar *g, const char *fmt, ...)
+{
+    char line[512];
+    va_list args;
+    va_start(args, fmt);
+    vsnprintf(line, sizeof line, fmt, args);
+    va_end(args);
+    buf_append(&g->notes, str_from(line));
+    buf_append_char(&g->notes, '\n');
 }
 
 struct grammar *grammar_built(struct grammar *g, uint32_t entry, struct err *e)

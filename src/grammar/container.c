@@ -44,8 +44,10 @@ void open_object(struct machine *m, struct alt *a, const struct frame *up)
     object_prepare(m->g, &a->object);
     memset(seen, 0, words * sizeof *seen);
     *f = (struct frame){.up = up, .kind = FRAME_OBJECT, .alt = a, .left = a->object.n_required, .seen = seen};
+    form_frame(f);
     hash_frame(f);
-    machine_emit(m, (struct thread){.kind = THREAD_MEMBER, .frame = f});
+    if (f->form) form_next(m, f);
+    else machine_emit(m, (struct thread){.kind = THREAD_MEMBER, .frame = f});
 }
 
 static bool all_exist(const struct frame *f)
@@ -58,12 +60,12 @@ static uint32_t slots_needed(const struct frame *f)
     return f->left ? f->left : !all_exist(f); /* one member may be several of them at once */
 }
 
-static bool can_close(const struct frame *f)
+bool object_can_close(const struct frame *f)
 {
     return f->left == 0 && f->n >= f->alt->object.min && all_exist(f);
 }
 
-static bool can_add(struct machine *m, const struct frame *f)
+bool object_can_add(struct machine *m, const struct frame *f)
 {
     const struct object_alt *o = &f->alt->object;
     if (f->n >= o->max || !o->keys) return false;
@@ -78,7 +80,7 @@ static struct dfa *key_language(const struct frame *f)
     return tight ? o->required_keys : o->keys;
 }
 
-static void start_key(struct machine *m, const struct frame *f)
+void object_start_key(struct machine *m, const struct frame *f)
 {
     struct dfa *d = key_language(f);
     if (!d) return;
@@ -110,7 +112,7 @@ static bool continues(struct machine *m, const struct thread *t, struct str key,
 }
 
 /* Whether a key that is not used yet can still come of what was written: finite languages are counted. */
-static bool key_viable(struct machine *m, const struct thread *t)
+bool object_key_viable(struct machine *m, const struct thread *t)
 {
     const struct frame *f = t->frame;
     const struct object_alt *o = &f->alt->object;
@@ -120,7 +122,7 @@ static bool key_viable(struct machine *m, const struct thread *t)
     struct str prefix = str_slice(buf_str(&m->text), t->start, m->text.len);
     struct buf decoded;
     buf_init(&decoded, 1 << 20);
-    if (prefix.len && memchr(prefix.ptr, '\\', prefix.len)) {
+    if (!f->form && prefix.len && memchr(prefix.ptr, '\\', prefix.len)) {
         if (!decode_string(&decoded, prefix)) return buf_deinit(&decoded), true;
         prefix = buf_str(&decoded);
     }
@@ -158,20 +160,26 @@ static const struct frame *with_key(struct machine *m, const struct frame *f, in
     return c;
 }
 
-static void member(struct machine *m, const struct frame *f, int64_t name, struct str key, uint32_t select)
+static void member(struct machine *m, const struct thread *t, int64_t name, struct str key, uint32_t select)
 {
+    const struct frame *f = t->frame;
     struct object_alt *o = &f->alt->object;
     uint32_t node = object_child(m->g, o, name, key, select);
     if (node == NODE_NONE || !node_fits(m->g, node)) return;
     const struct frame *next = with_key(m, f, name, key, select);
     if (!next || (o->max != REPEAT_MAX && slots_needed(next) > o->max - next->n)) return;
-    machine_emit(m, (struct thread){.kind = THREAD_COLON, .state = node, .frame = next});
+    struct thread after = *t;
+    after.frame = next;
+    if (f->form) after.count = node;
+    else after.state = node;
+    machine_emit(m, after);
 }
 
 /* A member can be the one that an `exists` asks for; for up to MAX_TAKEN of them every choice is followed. */
 #define MAX_TAKEN 4
-static void members(struct machine *m, const struct frame *f, int64_t name, struct str key)
+static void members(struct machine *m, const struct thread *t, int64_t name, struct str key)
 {
+    const struct frame *f = t->frame;
     const struct object_alt *o = &f->alt->object;
     uint32_t free = 0, list[MAX_EXISTS], n = 0;
     for (uint32_t i = 0; i < o->n_exists; i++) {
@@ -182,39 +190,46 @@ static void members(struct machine *m, const struct frame *f, int64_t name, stru
     for (uint32_t set = 0; set < 1u << n; set++) {
         uint32_t select = free;
         for (uint32_t i = 0; i < n; i++) select |= (set >> i & 1) << list[i];
-        member(m, f, name, key, select);
+        member(m, t, name, key, select);
     }
+}
+
+void object_end_key(struct machine *m, struct thread t, struct str key)
+{
+    const struct frame *f = t.frame;
+    if (f->n < f->alt->object.max && !is_used(f, key)) members(m, &t, object_name(&f->alt->object, key), key);
 }
 
 static void end_key(struct machine *m, const struct thread *t)
 {
-    const struct frame *f = t->frame;
     struct str key = str_slice(buf_str(&m->text), t->start, m->text.len - 1);
+    struct thread after = {.kind = THREAD_COLON, .frame = t->frame};
     struct buf decoded;
     buf_init(&decoded, POOL_CHUNK);
     bool plain = key.len == 0 || !memchr(key.ptr, '\\', key.len);
-    if (plain || decode_string(&decoded, key)) {
-        if (!plain) key = buf_str(&decoded);
-        if (f->n < f->alt->object.max && !is_used(f, key)) members(m, f, object_name(&f->alt->object, key), key);
-    }
+    if (plain || decode_string(&decoded, key)) object_end_key(m, after, plain ? key : buf_str(&decoded));
     buf_deinit(&decoded);
 }
 
 void step_object(struct machine *m, struct thread t, uint8_t byte)
 {
+    if (t.kind == THREAD_KEY && t.frame->form) {
+        step_bare_key(m, t, byte);
+        return;
+    }
     if (t.kind == THREAD_KEY) {
         enum lexed l = lex_string(m, &t, byte, 0, REPEAT_MAX);
         t.count = 0;
         if (l == LEX_CLOSED) end_key(m, &t);
-        else if (l == LEX_MORE && key_viable(m, &t)) machine_emit(m, t);
+        else if (l == LEX_MORE && object_key_viable(m, &t)) machine_emit(m, t);
         return;
     }
     if (take_space(m, &t, byte)) return;
-    if (byte == '"' && (t.kind == THREAD_NEXT_KEY || (t.kind == THREAD_MEMBER && can_add(m, t.frame))))
-        start_key(m, t.frame);
-    else if (byte == '}' && t.kind != THREAD_NEXT_KEY && t.kind != THREAD_COLON && can_close(t.frame))
+    if (byte == '"' && (t.kind == THREAD_NEXT_KEY || (t.kind == THREAD_MEMBER && object_can_add(m, t.frame))))
+        object_start_key(m, t.frame);
+    else if (byte == '}' && t.kind != THREAD_NEXT_KEY && t.kind != THREAD_COLON && object_can_close(t.frame))
         machine_value_done(m, t.frame->up, m->text.len);
-    else if (byte == ',' && t.kind == THREAD_AFTER && can_add(m, t.frame))
+    else if (byte == ',' && t.kind == THREAD_AFTER && object_can_add(m, t.frame))
         machine_emit(m, (struct thread){.kind = THREAD_NEXT_KEY, .frame = t.frame});
     else if (byte == ':' && t.kind == THREAD_COLON)
         machine_emit(m, (struct thread){.kind = THREAD_VALUE, .state = t.state, .frame = t.frame});
@@ -261,6 +276,7 @@ void open_array(struct machine *m, struct alt *a, const struct frame *up)
         return;
     }
     *f = (struct frame){.up = up, .kind = FRAME_ARRAY, .alt = a};
+    form_frame(f);
     hash_frame(f);
     machine_emit(m, (struct thread){.kind = THREAD_EMPTY, .frame = f});
     next_item(m, f);

@@ -87,12 +87,35 @@ uint32_t grammar_put_until(struct grammar *g, struct str end, uint32_t next);
 /* One JSON value; strict and where as in the options, for this value alone. */
 uint32_t grammar_put_value(struct grammar *g, struct str schema, bool strict, const char *where, uint32_t next,
                            struct err *e);
+/* How an object's members are written where that is no JSON: in tags, as keyword arguments, with bare keys. In the
+ * marks FORM_SPACE stands for white space that may be left out. */
+#define FORM_SPACE "\1"
+#define FORM_FORBIDDEN 8
+struct grammar_form {
+    struct str key_open, key_close, value_close, between, close; /* around the parts of a member; may be empty */
+    struct str key_close_other; /* in the place of key_close before values that are no strings; empty = the same */
+    struct str quote;           /* around raw strings; empty: JSON's strings */
+    struct str forbidden[FORM_FORBIDDEN]; /* what would end a value for its reader, wherever it stands in it */
+    bool tagged;                          /* strings are raw up to value_close, other values JSON */
+    bool braces;                          /* { and } around the object; without, it begins with its first member */
+    bool nested;                          /* objects inside are written so, too; else as JSON */
+    bool words;                           /* True, False and None besides JSON's */
+    bool keeps_newline;                   /* raw strings may begin with a line end */
+    bool control;                         /* the marks may be control tokens */
+    /* Filled by grammar_put_form: how values inside are written (NULL = JSON); JSON but for the words. */
+    const struct grammar_form *inner;
+    bool json;
+};
+uint32_t grammar_put_form(struct grammar *g, struct str schema, const struct grammar_form *form, bool strict,
+                          const char *where, uint32_t next, struct err *e);
 /* Free text up to the first trigger; may_end: the whole text may end in it. A trigger without target ends nothing. */
 uint32_t grammar_put_free(struct grammar *g, const struct grammar_trigger *list, size_t n, bool may_end);
 uint32_t grammar_put_link(struct grammar *g);
 void grammar_set_link(struct grammar *g, uint32_t link, uint32_t place);
 /* Every matcher starts behind this text (what a prompt has opened already). */
 bool grammar_set_opened(struct grammar *g, struct str text);
+/* One more line of grammar_explain. */
+void grammar_put_note(struct grammar *g, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
 /* Takes g: gives it back ready, or NULL and the reason (the one in e, if there is one already). */
 struct grammar *grammar_built(struct grammar *g, uint32_t entry, struct err *e);
 

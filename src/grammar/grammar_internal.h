@@ -378,7 +378,8 @@ struct op {
     bool may_end;  /* OP_FREE: the whole text may end here */
     uint32_t a, b; /* targets, or node */
     struct dfa *dfa;
-    uint32_t *table; /* OP_FREE: the trigger automaton; OP_SWITCH: target by byte */
+    const struct grammar_form *form; /* OP_VALUE: NULL = JSON */
+    uint32_t *table;                 /* OP_FREE: the trigger automaton; OP_SWITCH: target by byte */
 };
 #define OP_NOWHERE UINT32_MAX
 uint32_t program_add(struct grammar *g, struct op op);

@@ -6,7 +6,7 @@
 
 static const char escapes_from[] = "\"\\/bfnrt", escapes_to[] = "\"\\/\b\f\n\r\t";
 
-static bool feed(struct machine *m, struct thread *t, uint8_t byte, uint32_t max)
+bool lex_plain(struct machine *m, struct thread *t, uint8_t byte, uint32_t max)
 {
     int32_t to = dfa_step(m->g, t->dfa, t->state, byte);
     if (to < 0) return false;
@@ -19,7 +19,7 @@ static bool feed_char(struct machine *m, struct thread *t, uint32_t c, uint32_t 
     char bytes[4];
     size_t n = utf8_encode(bytes, c);
     for (size_t i = 0; i < n; i++)
-        if (!feed(m, t, (uint8_t)bytes[i], max)) return false;
+        if (!lex_plain(m, t, (uint8_t)bytes[i], max)) return false;
     return true;
 }
 
@@ -90,7 +90,7 @@ static enum lexed lex_escape(struct machine *m, struct thread *t, uint8_t byte, 
     const char *at = byte ? strchr(escapes_from, byte) : NULL;
     if (!at) return LEX_DEAD;
     t->escape = 0;
-    return feed(m, t, (uint8_t)escapes_to[at - escapes_from], max) ? LEX_MORE : LEX_DEAD;
+    return lex_plain(m, t, (uint8_t)escapes_to[at - escapes_from], max) ? LEX_MORE : LEX_DEAD;
 }
 
 enum lexed lex_string(struct machine *m, struct thread *t, uint8_t byte, uint32_t min, uint32_t max)
@@ -102,7 +102,7 @@ enum lexed lex_string(struct machine *m, struct thread *t, uint8_t byte, uint32_
         return t->count < max && escape_viable(m, t) ? LEX_MORE : LEX_DEAD;
     }
     if (byte < 0x20) return LEX_DEAD;
-    return feed(m, t, byte, max) ? LEX_MORE : LEX_DEAD;
+    return lex_plain(m, t, byte, max) ? LEX_MORE : LEX_DEAD;
 }
 
 static uint32_t hex4(const char *s)

@@ -95,15 +95,16 @@ void machine_emit(struct machine *m, struct thread t)
 
 /* ---- programs ---- */
 
-static const struct frame *call_frame(struct machine *m, uint32_t pc, const struct frame *up)
+static const struct frame *call_frame(struct machine *m, uint32_t pc, const struct grammar_form *form,
+                                      const struct frame *up)
 {
     struct frame *f = pool_alloc(&m->pool, sizeof *f);
     if (!f) {
         m->failed = true;
         return NULL;
     }
-    *f = (struct frame){.up = up, .kind = FRAME_CALL, .pc = pc};
-    uint64_t w[3] = {pc, up ? up->hash : 0, FRAME_CALL};
+    *f = (struct frame){.up = up, .kind = FRAME_CALL, .pc = pc, .inner = form};
+    uint64_t w[4] = {pc, up ? up->hash : 0, FRAME_CALL, (uint64_t)(uintptr_t)form};
     f->hash = hash64(w, sizeof w, 5);
     return f;
 }
@@ -131,16 +132,18 @@ void machine_go(struct machine *m, uint32_t pc, const struct frame *frame)
         case OP_JUMP: next[k++] = (struct place){op->a, p.frame}; break;
         case OP_CALL: {
             bool tail = m->g->ops[op->b].kind == OP_RETURN;
-            next[k++] = (struct place){op->a, tail ? p.frame : call_frame(m, op->b, p.frame)};
+            next[k++] = (struct place){op->a, tail ? p.frame : call_frame(m, op->b, NULL, p.frame)};
             break;
         }
         case OP_RETURN:
             if (p.frame) next[k++] = (struct place){p.frame->pc, p.frame->up};
             break;
-        case OP_VALUE:
-            machine_emit(m,
-                         (struct thread){.kind = THREAD_VALUE, .state = op->a, .frame = call_frame(m, op->b, p.frame)});
+        case OP_VALUE: {
+            const struct frame *f = call_frame(m, op->b, op->form, p.frame);
+            if (op->form && !op->form->braces) form_open(m, op->a, f);
+            else machine_emit(m, (struct thread){.kind = THREAD_VALUE, .state = op->a, .frame = f});
             break;
+        }
         case OP_TEXT:
             machine_emit(m, (struct thread){.kind = THREAD_TEXT, .dfa = op->dfa, .aux = p.pc, .frame = p.frame});
             if (op->dfa->states[0].accepts) next[k++] = (struct place){op->a, p.frame};
@@ -162,6 +165,7 @@ void machine_value_done(struct machine *m, const struct frame *frame, size_t end
 {
     if (!frame) return;
     if (frame->kind == FRAME_CALL) machine_go(m, frame->pc, frame->up);
+    else if (frame->kind == FRAME_OBJECT && frame->form) form_value_done(m, frame);
     else if (frame->kind == FRAME_OBJECT || array_accepts(m, &frame, end))
         machine_emit(m, (struct thread){.kind = THREAD_AFTER, .frame = frame});
 }
@@ -239,17 +243,20 @@ static void step_number(struct machine *m, struct thread t, uint8_t byte)
 static const struct literal {
     const char *text;
     size_t len;
-} literals[] = {{"true", 4}, {"false", 5}, {"null", 4}};
+} literals[] = {{"true", 4}, {"false", 5}, {"null", 4}, {"True", 4}, {"False", 5}, {"None", 4}};
+
+void start_string(struct machine *m, struct alt *a, const struct frame *frame)
+{
+    machine_emit(m, (struct thread){.kind = THREAD_STRING, .alt = a, .dfa = a->string.dfa, .frame = frame});
+}
 
 static void start_alt(struct machine *m, struct alt *a, const struct frame *frame, uint8_t byte)
 {
     struct thread t = {.alt = a, .frame = frame, .start = (uint32_t)(m->text.len - 1)};
+    uint32_t capital = 0;
     switch (byte) {
     case '"':
-        if (a->type != TYPE_STR) return;
-        t.kind = THREAD_STRING;
-        t.dfa = a->string.dfa;
-        machine_emit(m, t);
+        if (a->type == TYPE_STR) start_string(m, a, frame);
         return;
     case '{':
         if (a->type == TYPE_OBJ) open_object(m, a, frame);
@@ -257,6 +264,9 @@ static void start_alt(struct machine *m, struct alt *a, const struct frame *fram
     case '[':
         if (a->type == TYPE_ARR) open_array(m, a, frame);
         return;
+    case 'T':
+    case 'F':
+    case 'N': byte = (uint8_t)(byte | 0x20); capital = 3; /* fall through */
     case 't':
     case 'f':
     case 'n':
@@ -264,7 +274,7 @@ static void start_alt(struct machine *m, struct alt *a, const struct frame *fram
         t.kind = THREAD_LITERAL;
         t.alt = NULL;
         t.state = 1;
-        t.aux = byte == 't' ? 0 : byte == 'f' ? 1 : 2;
+        t.aux = capital + (byte == 't' ? 0 : byte == 'f' ? 1 : 2);
         machine_emit(m, t);
         return;
     default:
@@ -277,12 +287,18 @@ static void start_alt(struct machine *m, struct alt *a, const struct frame *fram
 
 static void step_value(struct machine *m, struct thread t, uint8_t byte)
 {
+    const struct grammar_form *form = t.frame ? t.frame->inner : NULL;
     if (take_space(m, &t, byte)) return;
-    if (!strchr("\"{[tfn-0123456789", byte) || byte == 0 || !node_expand(m->g, t.state)) return;
+    bool quote = form && form->quote.len && (byte == (uint8_t)form->quote.ptr[0] || byte == (uint8_t)GRAMMAR_CONTROL);
+    bool word = form && form->words && strchr("TFN", byte);
+    if (!quote && !word && !strchr("\"{[tfn-0123456789", byte)) return;
+    if (byte == 0 || !node_expand(m->g, t.state)) return;
+    bool tagged = t.frame && t.frame->form && t.frame->form->tagged; /* its strings are raw, not values */
     for (uint32_t i = 0; i < m->g->nodes[t.state].n_alts; i++) {
         struct alt *a = m->g->nodes[t.state].alts[i];
         if ((a->type == TYPE_OBJ || a->type == TYPE_ARR) && byte != '{' && byte != '[') continue;
         if (!m->liberal && !alt_fits(m->g, a)) continue;
+        if (a->type == TYPE_STR && (tagged || (form && form_start_string(m, a, t.frame, byte)))) continue;
         start_alt(m, a, t.frame, byte);
     }
 }
@@ -316,6 +332,7 @@ static void step_free(struct machine *m, struct thread t, uint8_t byte)
 
 void step_thread(struct machine *m, struct thread t, uint8_t byte)
 {
+    if (t.frame && form_forbids(m, &t, byte)) return;
     switch (t.kind) {
     case THREAD_VALUE: step_value(m, t, byte); return;
     case THREAD_LITERAL: step_literal(m, t, byte); return;
@@ -326,6 +343,8 @@ void step_thread(struct machine *m, struct thread t, uint8_t byte)
         case LEX_CLOSED: machine_value_done(m, t.frame, m->text.len); return;
         default: return;
         }
+    case THREAD_MARK: step_mark(m, t, byte); return;
+    case THREAD_RAW: step_raw(m, t, byte); return;
     case THREAD_TEXT: step_text(m, t, byte); return;
     case THREAD_FREE: step_free(m, t, byte); return;
     case THREAD_END: take_space(m, &t, byte); return;
@@ -377,7 +396,7 @@ bool machine_may_end(struct machine *m, const struct thread *t, size_t n)
 static uint32_t clamp_count(const struct thread *t, uint32_t longest)
 {
     const struct string_alt *s = &t->alt->string;
-    if (t->kind != THREAD_STRING) return 0;
+    if (t->kind != THREAD_STRING && t->kind != THREAD_RAW) return 0;
     if (s->min > t->count && s->min - t->count > longest) return UINT32_MAX;
     if (t->count >= s->min && (s->max == REPEAT_MAX || s->max - t->count > longest)) return UINT32_MAX - 1;
     return t->count;
@@ -397,10 +416,12 @@ uint64_t machine_hash(struct machine *m, const struct thread *t, size_t n, uint3
                          x->alt ? x->alt->id + 1 : 0,
                          0};
         if (x->space + longest >= m->g->max_space) w[6] = x->space;
-        if (x->kind == THREAD_STRING) w[6] = clamp_count(x, longest);
+        if (x->kind == THREAD_STRING || x->kind == THREAD_RAW) w[6] = clamp_count(x, longest);
         bool text = x->kind == THREAD_NUMBER;
         if (x->kind == THREAD_KEY)
-            text = x->escape || dfa_count(m->g, x->dfa, x->state) < COUNT_MANY || x->frame->n > 0;
+            text = x->escape || x->frame->form || dfa_count(m->g, x->dfa, x->state) < COUNT_MANY || x->frame->n > 0;
+        if (x->frame && (x->frame->guard || x->kind == THREAD_RAW)) h ^= form_hash(m, x);
+        if (x->kind == THREAD_MARK) w[6] = (uint64_t)x->count << 32 | x->space; /* the node behind a key */
         h = hash64(w, sizeof w, h);
         if (text) {
             struct str s = str_slice(buf_str(&m->text), x->start, m->text.len);

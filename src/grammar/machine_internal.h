@@ -20,6 +20,8 @@ enum thread_kind {
     THREAD_NEXT_KEY, // behind "," in an object
     THREAD_AFTER,    // behind a member or item
     THREAD_EMPTY,    // behind "[": only "]"
+    THREAD_MARK,     // in a mark of a form: aux = which (enum mark), state = place in it
+    THREAD_RAW,      // in a raw string: state of dfa, count = characters, start = its first byte
     THREAD_TEXT,     // state of dfa, aux = op
     THREAD_FREE,     // state of the trigger automaton, aux = op
     THREAD_END,
@@ -53,6 +55,8 @@ struct frame {
     uint32_t done;    /* object: bits of exists */
     uint32_t counts[MAX_SELECT];
     struct alt *alt;
+    /* How it is written itself, how values in it are, and whose forbidden words end those; NULL: JSON, none */
+    const struct grammar_form *form, *inner, *guard;
     const uint64_t *seen; // [(n_names + 63) / 64]
     const struct used *used;
 };
@@ -103,6 +107,24 @@ void open_object(struct machine *m, struct alt *a, const struct frame *up);
 void open_array(struct machine *m, struct alt *a, const struct frame *up);
 bool array_accepts(struct machine *m, const struct frame **frame, size_t end); /* uniqueItems */
 void step_thread(struct machine *m, struct thread t, uint8_t byte);
+bool object_can_add(struct machine *m, const struct frame *f);
+bool object_can_close(const struct frame *f);
+bool object_key_viable(struct machine *m, const struct thread *t);
+void object_start_key(struct machine *m, const struct frame *f);
+/* The members that a whole key can begin, as threads like t with the member's frame and (in count) its node. */
+void object_end_key(struct machine *m, struct thread t, struct str key);
+void form_frame(struct frame *f); /* fills form, inner and guard from the frame above */
+void form_open(struct machine *m, uint32_t node, const struct frame *up); /* objects without braces */
+void form_next(struct machine *m, const struct frame *f);                 /* before a member or the end */
+void form_value_done(struct machine *m, const struct frame *f);
+bool form_start_string(struct machine *m, struct alt *a, const struct frame *frame, uint8_t byte);
+void step_mark(struct machine *m, struct thread t, uint8_t byte);
+void step_raw(struct machine *m, struct thread t, uint8_t byte);
+void step_bare_key(struct machine *m, struct thread t, uint8_t byte);
+bool form_forbids(const struct machine *m, const struct thread *t, uint8_t byte);
+uint64_t form_hash(const struct machine *m, const struct thread *t);
+bool lex_plain(struct machine *m, struct thread *t, uint8_t byte, uint32_t max);
+void start_string(struct machine *m, struct alt *a, const struct frame *frame);
 bool take_space(struct machine *m, struct thread *t, uint8_t byte); /* it was white space, and t went on or died */
 enum lexed { LEX_DEAD, LEX_MORE, LEX_CLOSED };
 enum lexed lex_string(struct machine *m, struct thread *t, uint8_t byte, uint32_t min, uint32_t max);

@@ -260,6 +260,7 @@ static void walk(struct grammar_matcher *x, uint32_t *bits, const struct trie *t
 static bool is_content(struct grammar *g, const struct thread *t)
 {
     if ((t->kind != THREAD_STRING && t->kind != THREAD_KEY) || t->escape) return false;
+    if (t->frame && (t->frame->guard || (t->kind == THREAD_KEY && t->frame->form))) return false;
     return t->kind == THREAD_STRING || dfa_count(g, t->dfa, t->state) >= COUNT_MANY;
 }
 

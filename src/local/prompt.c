@@ -26,6 +26,7 @@ struct prompt_maker {
     const struct dialect *dialect;
     struct dialect_traits traits;
     struct tokenizer_info info;
+    bool thinks, takes_effort; /* the template knows reasoning, and how much of it */
     struct seam {
         struct buf tail, lead;
     } seams[2];                    /* by whether the model is to think; see prompt_seam */
@@ -84,6 +85,18 @@ static bool render_probe(const struct prompt_maker *p, struct buf *out, json_t *
     return ok;
 }
 
+/* The text's end opens the reasoning. */
+static bool text_in_thinking(const struct prompt_maker *p, struct str text)
+{
+    return p->traits.think_start.len && str_ends(str_trim(text), p->traits.think_start);
+}
+
+static void append_think_end(const struct prompt_maker *p, struct buf *out)
+{
+    buf_append(out, p->traits.think_end);
+    buf_append(out, STR("\n\n"));
+}
+
 /* Renders a question, and the same with an answer behind it, and compares them where the answer begins. */
 static void find_seam(struct prompt_maker *p, bool thinks)
 {
@@ -101,6 +114,7 @@ static void find_seam(struct prompt_maker *p, bool thinks)
                                      "qzuser", "role", "assistant", "content", SEAM_KEY, "role", role, "content",
                                      "qzresult", "name", "qztool", "tool_call_id", "qzcall001"),
                            thinks);
+    if (ok && !thinks && text_in_thinking(p, buf_str(&asked))) append_think_end(p, &asked);
     while (ok && same < asked.len && same < answered.len && asked.ptr[same] == answered.ptr[same]) same++;
     ptrdiff_t key = ok ? str_find(buf_str(&answered), STR(SEAM_KEY), same) : -1;
     if (key >= 0) {
@@ -135,6 +149,15 @@ static void find_shapes(struct prompt_maker *p)
     buf_deinit(&rules);
 }
 
+/* The dialect has reasoning; whether this model has shows in its template: it opens it, or takes it out of earlier
+ * turns. Where messages have headers, reasoning has no markers of its own. */
+static bool knows_reasoning(const struct dialect_traits *traits, struct str source)
+{
+    bool has_start = traits->think_start.len && str_find(source, traits->think_start, 0) >= 0;
+    bool has_end = traits->think_end.len && str_find(source, traits->think_end, 0) >= 0;
+    return has_start || has_end || (traits->thinks && !traits->think_end.len);
+}
+
 struct prompt_maker *prompt_maker_create(const struct tokenizer *t, struct str template_text,
                                          struct call_memory *memory, struct err *e)
 {
@@ -156,6 +179,8 @@ struct prompt_maker *prompt_maker_create(const struct tokenizer *t, struct str t
     }
     p->dialect = dialect_detect(source);
     dialect_traits_get(p->dialect, &p->traits);
+    p->thinks = knows_reasoning(&p->traits, source);
+    p->takes_effort = str_find(source, STR("reasoning_effort"), 0) >= 0;
     find_shapes(p);
     find_seam(p, false);
     find_seam(p, true);
@@ -176,6 +201,11 @@ void prompt_maker_destroy(struct prompt_maker *p)
 const struct dialect *prompt_dialect(const struct prompt_maker *p)
 {
     return p->dialect;
+}
+
+bool prompt_thinks(const struct prompt_maker *p)
+{
+    return p->thinks;
 }
 
 void prompt_init(struct prompt *p)
@@ -261,11 +291,21 @@ static bool put_raws(const struct prompt_maker *p, struct prompt *out, const str
 
 /* ---- rendering ---- */
 
-static const char *effort_of(const struct chat_request *req)
+/* The names that templates know are not the same everywhere; what one does not know, it raises on. The nearest first.
+ */
+static const char *effort_of(const struct chat_request *req, size_t attempt)
 {
-    if (str_eq(req->effort, STR("low"))) return "low";
-    if (str_eq(req->effort, STR("medium"))) return "medium";
-    return req->effort.len ? "high" : NULL;
+    static const struct {
+        const char *asked, *names[3];
+    } rows[] = {{"low", {"low"}},
+                {"medium", {"medium", "high"}},
+                {"high", {"high", "xhigh"}},
+                {"xhigh", {"xhigh", "high", "max"}},
+                {"max", {"max", "xhigh", "high"}}};
+    size_t n = sizeof rows / sizeof *rows;
+    for (size_t i = 0; i < n; i++)
+        if (str_eq(req->effort, str_from(rows[i].asked))) return attempt < 3 ? rows[i].names[attempt] : NULL;
+    return NULL;
 }
 
 static bool wants_thinking(const struct chat_request *req)
@@ -275,7 +315,7 @@ static bool wants_thinking(const struct chat_request *req)
 }
 
 static bool render_shape(const struct prompt_maker *p, struct prompt *out, bool *raised, const struct chat_request *req,
-                         const struct shape *shape, bool with_effort, struct err *e)
+                         const struct shape *shape, const char *effort, struct err *e)
 {
     struct turns turns;
     json_t *context =
@@ -284,7 +324,7 @@ static bool render_shape(const struct prompt_maker *p, struct prompt *out, bool 
     *raised = false;
     if (ok) {
         struct jinja_limits limits = {.max_output_bytes = MAX_PROMPT_BYTES, .max_memory_bytes = 4 * MAX_PROMPT_BYTES};
-        set_reasoning(context, wants_thinking(req), with_effort ? effort_of(req) : NULL);
+        set_reasoning(context, wants_thinking(req), effort);
         ok = jinja_render(p->template, &out->text, &out->tainted, raised, context, NULL, &limits, e) &&
              (put_raws(p, out, &turns) ||
               err_set(e, ERR_TOO_LARGE, "the prompt is larger than %zu bytes", MAX_PROMPT_BYTES));
@@ -308,12 +348,15 @@ static bool render_some_shape(const struct prompt_maker *p, struct prompt *out, 
 {
     bool raised = true;
     struct err first = {0};
-    bool has_effort = effort_of(req) != NULL;
-    for (size_t i = has_effort ? 0 : 1; i <= N_SHAPES && raised; i++) {
+    const char *effort = p->takes_effort ? effort_of(req, 0) : NULL;
+    for (size_t i = 0, attempt = 0; i < N_SHAPES && raised;) {
         struct err why = {0};
         forget_render(out);
-        if (render_shape(p, out, &raised, req, &p->shapes[i ? i - 1 : 0], i == 0, &why)) return true;
+        out->has_effort = effort != NULL;
+        if (render_shape(p, out, &raised, req, &p->shapes[i], effort, &why)) return true;
         if (!first.kind) first = why;
+        if (effort) effort = effort_of(req, ++attempt);
+        else i++;
     }
     if (e) *e = first;
     return err_prefix(e, "the model's chat template refuses this conversation: ");
@@ -321,17 +364,12 @@ static bool render_some_shape(const struct prompt_maker *p, struct prompt *out, 
 
 /* ---- what the answer begins with ---- */
 
-static bool ends_in_thinking(const struct prompt_maker *p, const struct prompt *out)
-{
-    return p->traits.think_start.len && str_ends(str_trim(buf_str(&out->text)), p->traits.think_start);
-}
-
-/* The template has opened the reasoning, but the answer has begun behind it already. */
+/* The template has opened the reasoning, but there shall be none, or the answer has begun behind it already. */
 static void close_thinking(const struct prompt_maker *p, struct prompt *out)
 {
+    out->may_think = false;
     if (!out->in_thinking) return;
-    buf_append(&out->text, p->traits.think_end);
-    buf_append(&out->text, STR("\n\n"));
+    append_think_end(p, &out->text);
     out->in_thinking = false;
 }
 
@@ -378,7 +416,9 @@ static bool append_forced(const struct prompt_maker *p, struct prompt *out, cons
 bool prompt_render(const struct prompt_maker *p, struct prompt *out, const struct chat_request *req, struct err *e)
 {
     if (!render_some_shape(p, out, req, e)) return false;
-    out->in_thinking = ends_in_thinking(p, out);
+    out->in_thinking = text_in_thinking(p, buf_str(&out->text));
+    out->may_think = p->thinks && !out->in_thinking;
+    if (!wants_thinking(req)) close_thinking(p, out);
     out->tail = buf_str(&p->seams[wants_thinking(req)].tail);
     out->lead = buf_str(&p->seams[wants_thinking(req)].lead);
     if ((turns_has_prefill(req) && !append_prefill(p, out, req)) || !append_forced(p, out, req) || out->text.failed)

@@ -22,12 +22,15 @@ struct prompt_maker *prompt_maker_create(const struct tokenizer *t, struct str t
                                          struct call_memory *memory, struct err *e);
 void prompt_maker_destroy(struct prompt_maker *p);
 const struct dialect *prompt_dialect(const struct prompt_maker *p);
+bool prompt_thinks(const struct prompt_maker *p); /* the template knows reasoning */
 
 struct prompt {
     struct buf text;
     struct jinja_spans tainted; /* client text */
     struct buf opened_call;     /* the end of text: the beginning of a forced call; empty = none */
     bool in_thinking;           /* the text has opened the reasoning */
+    bool may_think;             /* it has not, but the model may */
+    bool has_effort;            /* the template was told how much to think */
     struct str tail, lead;      /* of prompt_seam; borrowed from the maker */
 };
 void prompt_init(struct prompt *p);

@@ -144,13 +144,12 @@ void delivery_begin(struct call *c, struct generation *g)
     c->has_answer = true;
     if (!c->model_name.len) buf_append(&c->model_name, buf_str(&g->model_name));
     snprintf(c->model, sizeof c->model, "%.*s", STR_ARG(buf_str(&c->model_name)));
-    anthropic_answer_init(&c->answer, g->is_stream, str_from(g->message_id), buf_str(&c->model_name),
-                          str_from(c->request_id));
-    c->answer.is_compaction = g->is_compaction;
+    generation_answer_init(g, &c->answer, g->is_stream, str_from(c->request_id));
     buf_append(&c->diagnostics, buf_str(&g->diagnostics));
     c->answer.diagnostics = buf_str(&c->diagnostics);
-    memcpy(c->message_id, g->message_id, sizeof c->message_id);
+    memcpy(c->message_id, g->message_id, sizeof c->message_id); /* the answer may outlive its generation */
     c->answer.id = str_from(c->message_id);
+    c->answer.model = buf_str(&c->model_name);
     c->written_ns = clock_ns();
     c->timer = http_timer_create(c->server->loop, on_timer, c);
     if (c->timer) http_timer_set(c->timer, c->server->config->ping_ms);

@@ -117,6 +117,14 @@ void generation_drop_idle(struct server *s)
 
 /* ---- events ---- */
 
+void generation_answer_init(const struct generation *g, struct anthropic_answer *a, bool is_stream,
+                            struct str request_id)
+{
+    anthropic_answer_init(a, is_stream, str_from(g->message_id), buf_str(&g->model_name), request_id);
+    a->is_compaction = g->is_compaction;
+    a->omits_thinking = g->omits_thinking;
+}
+
 struct keeper {
     struct anthropic_answer answer;
     struct buf out;
@@ -135,8 +143,7 @@ static void commit_thread(struct generation *g)
     struct keeper k;
     if (g->thread_kind == ANTHROPIC_THREAD_NONE || !t || !g->is_recorded) return;
     buf_init(&k.out, 4 * RECORD_MAX_BYTES);
-    anthropic_answer_init(&k.answer, false, str_from(g->message_id), buf_str(&g->model_name), STR_NONE);
-    k.answer.is_compaction = g->is_compaction;
+    generation_answer_init(g, &k.answer, false, STR_NONE);
     record_play(&g->record, NULL, keep_event, &k);
     if (!k.out.failed && k.answer.is_done) {
         threads_commit(t, g->thread, str_from(g->message_id), g->key_id, g->model_id, &g->added, buf_str(&k.out));
@@ -313,6 +320,7 @@ void generation_start(struct call *c, struct chat_request *r, struct decode_job 
     g->model_id = model->id;
     g->is_stream = r->stream;
     g->is_compaction = job->body.is_compaction;
+    g->omits_thinking = r->thinking_omitted;
     g->body_bytes = c->body_bytes;
     c->body_bytes = 0;
     memcpy(g->hash, job->hash, sizeof g->hash);

@@ -9,7 +9,7 @@
 #include "server/server_internal.h"
 
 /* What all backends can do so far. */
-static const struct anthropic_support support = {.thinking = true, .tools = true, .output_schema = false, .pdf = true};
+static const struct anthropic_support support = {.thinking = true, .tools = true, .output_schema = true, .pdf = true};
 
 #define INLINE_MAX_BYTES ((size_t)64 << 10) /* longer bodies are decoded on a thread */
 

@@ -72,7 +72,7 @@ struct generation {
     char message_id[ANTHROPIC_ID_SIZE];
     struct buf model_name; /* as the client wrote it */
     struct str model_id;   /* of the backend's model */
-    bool is_stream, is_compaction;
+    bool is_stream, is_compaction, omits_thinking;
     struct buf diagnostics;
     char notes[NOTES_SIZE];
     size_t body_bytes; /* its part of server.requests_bytes */
@@ -189,6 +189,9 @@ void generation_leave(struct generation *g);                  /* its client is g
 void generation_drop(struct generation *g);                   /* ends it at once */
 void generation_done(struct generation *g);                   /* its last event reached the client */
 void generation_congested(struct generation *g, bool is_congested);
+/* An encoder for its events, apart from the form and the request id. */
+void generation_answer_init(const struct generation *g, struct anthropic_answer *a, bool is_stream,
+                            struct str request_id);
 void generation_drop_idle(struct server *s); /* all without a client */
 uint32_t generation_count(const struct server *s, uint64_t key_id);
 

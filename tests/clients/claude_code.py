@@ -6,6 +6,7 @@ import time
 
 from harness import SLOW
 
+VERSION = "2.1.330"
 KEY = "dummy-key-of-twenty-characters"
 TOOLS = "Bash,Read,Edit,Write,Agent,ToolSearch,NotebookEdit"
 

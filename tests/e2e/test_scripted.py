@@ -10,7 +10,7 @@ FAR = "word " * 300
 
 
 def answer(model, prompt):
-    done = subprocess.run([PROGRAM, "run", "-m", model, "-q", prompt], capture_output=True, text=True, timeout=60 * SLOW)
+    done = subprocess.run([PROGRAM, "run", "-m", model, "-q", "-p", prompt], capture_output=True, text=True, timeout=60 * SLOW)
     assert done.returncode == 0, done.stderr
     return done.stdout.strip()
 

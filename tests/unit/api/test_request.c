@@ -280,6 +280,7 @@ START_TEST(tools_are_decoded_where_they_are_supported)
     ck_assert(r->tools[0].strict && r->tools[1].deferred && r->no_parallel_tools);
     ck_assert_int_eq(r->tool_choice, CHAT_TOOLS_ONE);
     ck_assert(json_is_object(r->output_schema));
+    ck_assert(str_eq(r->output_where, STR("output_config.format.schema")));
     ck_assert_int_eq(r->messages[0].blocks[0].kind, CHAT_THINKING);
     ck_assert_int_eq(json_integer_value(json_object_get(r->messages[0].blocks[1].input, "a")), 1);
     ck_assert(r->messages[1].blocks[0].is_error && r->messages[1].blocks[0].n_blocks == 1);

@@ -15,7 +15,8 @@ class Exchange:
 
     def __init__(self, method, path, headers, body):
         self.method, self.path, self.headers, self.raw = method, path, headers, body
-        self.status, self.answer, self.complete, self.times = None, b"", False, [time.monotonic()]
+        self.status, self.complete = None, False
+        self.pieces, self.times = [], [time.monotonic()]  # times[0]: when the request came
         try:
             self.body = json.loads(body) if body else None
         except ValueError:
@@ -24,6 +25,10 @@ class Exchange:
     @property
     def is_message(self):
         return self.method == "POST" and self.path.split("?")[0] == "/v1/messages"
+
+    @property
+    def answer(self):
+        return b"".join(self.pieces)
 
     @property
     def message(self):
@@ -97,7 +102,7 @@ class Proxy:
             exchange.complete = True
             return
         while data := answer.read1(65536):
-            exchange.answer += data
+            exchange.pieces.append(data)
             exchange.times.append(time.monotonic())
             client.wfile.write(b"%x\r\n%s\r\n" % (len(data), data))
         client.wfile.write(b"0\r\n\r\n")
