@@ -219,6 +219,7 @@ bool anthropic_body_decode(struct chat_request **out, struct anthropic_body *b, 
     b->json = NULL;
     if (decode_body(&d, r->json)) {
         if (b->is_compaction) compaction_drop_reply_fields(r);
+        compaction_note_edits(r, r->json);
         *out = r;
         return true;
     }

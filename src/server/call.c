@@ -55,14 +55,16 @@ static double seconds(uint64_t from, uint64_t to)
 static void write_log(const struct call *c, const char *note)
 {
     uint64_t now = clock_ns();
-    char tokens[160] = "";
+    char tokens[160] = "", retry[32] = "";
     if (c->model[0])
         snprintf(tokens, sizeof tokens, " model=%s in=%" PRIu32 " cached=%" PRIu32 " out=%" PRIu32 " first=%.3fs",
                  c->model, c->usage.input_tokens, c->usage.cached_tokens, c->usage.output_tokens,
                  seconds(c->start_ns, c->first_ns));
+    if (c->retry_count) snprintf(retry, sizeof retry, " retry=%" PRIu32, c->retry_count);
     enum log_level level = c->status >= 500 ? LOG_WARN : LOG_INFO;
-    log_write(level, "%s %s %d%s total=%.3fs %s %s%s%s", c->method[0] ? c->method : "-", c->path[0] ? c->path : "-",
-              c->status, tokens, seconds(c->start_ns, now), c->peer, c->request_id, note ? ": " : "", note ? note : "");
+    log_write(level, "%s %s %d%s%s total=%.3fs %s %s%s%s", c->method[0] ? c->method : "-", c->path[0] ? c->path : "-",
+              c->status, tokens, retry, seconds(c->start_ns, now), c->peer, c->request_id, note ? ": " : "",
+              note ? note : "");
 }
 
 void call_close(struct call *c, const char *note)

@@ -42,6 +42,7 @@ static void decode(struct call *c, enum anthropic_call kind)
 {
     struct server *s = c->server;
     struct buf *body = http_body(c->x);
+    if (s->requests_bytes + body->len > s->config->max_requests_bytes) generation_drop_idle(s);
     if (s->requests_bytes + body->len > s->config->max_requests_bytes) {
         call_refuse(c, 529, NULL, "too many large requests at one time");
         return;

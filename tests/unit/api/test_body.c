@@ -273,6 +273,20 @@ START_TEST(what_shapes_a_reply_is_left_out_of_a_compaction)
 }
 END_TEST
 
+START_TEST(compaction_edit_is_accepted_with_a_note)
+{
+    struct chat_request *r =
+        take(BODY(USER("\"q\""), ",\"context_management\":{\"edits\":[{\"type\":\"clear_thinking_20251015\",\"keep\":"
+                                 "\"all\"},{\"type\":\"compact_20260112\"}]}"));
+    ck_assert(r->notes && str_starts(r->notes->text, STR("context_management.edits.1: ")));
+    chat_request_destroy(r);
+    r = take(BODY(USER("\"q\""), ",\"context_management\":{\"edits\":[{\"type\":\"clear_thinking_20251015\",\"keep\":"
+                                 "\"all\"}]}"));
+    ck_assert_ptr_null(r->notes);
+    chat_request_destroy(r);
+}
+END_TEST
+
 START_TEST(count_ignores_compaction)
 {
     struct anthropic_error e;
@@ -419,6 +433,7 @@ void add_body(TCase *tc)
     tcase_add_test(tc, order_to_summarise_is_the_last_thing_said);
     tcase_add_test(tc, compaction_that_cannot_be_has_a_code);
     tcase_add_test(tc, what_shapes_a_reply_is_left_out_of_a_compaction);
+    tcase_add_test(tc, compaction_edit_is_accepted_with_a_note);
     tcase_add_test(tc, count_ignores_compaction);
     tcase_add_test(tc, compaction_answer_is_one_block);
     tcase_add_test(tc, failed_compaction_has_null_content);

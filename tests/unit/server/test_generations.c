@@ -216,6 +216,22 @@ START_TEST(held_answers_are_few)
 }
 END_TEST
 
+START_TEST(held_answers_give_way_to_new_requests)
+{
+    fixture_init(&f);
+    f.config.rejoin_ms = 60000;
+    f.config.max_requests_bytes = 200; /* one request */
+    buf_init(&request, 1 << 20);
+    buf_init(&reply, 1 << 20);
+    fixture_start(&f);
+    ask_and_leave(true, SLOW, "", 1);
+    fixture_roundtrip(&f, &reply, ask(true, "another", ""));
+    ck_assert_int_eq(fixture_status(&reply), 200);
+    ck_assert_uint_eq(atomic_load(&f.fake.n_cancelled), 1);
+    finish();
+}
+END_TEST
+
 START_TEST(shutdown_ends_held_answers)
 {
     begin(60000);
@@ -426,6 +442,7 @@ void add_generations(TCase *tc)
     tcase_add_test(tc, requests_that_are_alike_get_an_answer_each);
     tcase_add_test(tc, another_key_takes_nothing_over);
     tcase_add_test(tc, held_answers_are_few);
+    tcase_add_test(tc, held_answers_give_way_to_new_requests);
     tcase_add_test(tc, shutdown_ends_held_answers);
     tcase_add_test(tc, taking_over_survives_a_client_that_leaves_again);
     tcase_add_test(tc, notes_are_a_header_in_the_order_of_the_request);
