@@ -55,7 +55,8 @@ static struct tile tile_get(const struct attention_job *job, int index)
     return t;
 }
 
-static void attend(const struct attention_job *job, const struct tile *t, int chunk, float *partial, int worker)
+/* Chunks [from, to) of a tile into partial. */
+static void attend(const struct attention_job *job, const struct tile *t, int from, int to, float *partial, int worker)
 {
     const struct attn_params *p = job->p;
     int n = job->tile_tokens * job->group;
@@ -73,25 +74,16 @@ static void attend(const struct attention_job *job, const struct tile *t, int ch
         .sinks = p->sinks ? p->sinks + t->kv_head * job->group : NULL,
     };
     const float *q = job->q + (size_t)(t->span->first + t->token) * job->q_stride + t->kv_head * job->group * p->dim_k;
-    job->c->kernels.attend(partial + 2 * n, partial, partial + n, &head, q, job->q_stride, t->n_tokens, chunk,
+    job->c->kernels.attend(partial + 2 * n, partial, partial + n, &head, q, job->q_stride, t->n_tokens, from, to,
                            job->c->workers[worker].kernel.ptr);
 }
 
 /* into = into merged with from, both partial results of a tile. */
 static void merge(const struct attention_job *job, const struct tile *t, float *into, const float *from)
 {
-    int n = job->tile_tokens * job->group, dim = job->p->dim_v;
-    for (int i = 0; i < t->n_tokens * job->group; i++) {
-        float old = into[i], new = from[i];
-        if (new == -INFINITY) continue;
-        float max = old > new ? old : new;
-        float a = old == -INFINITY ? 0 : expf(old - max), b = expf(new - max);
-        into[i] = max;
-        into[n + i] = into[n + i] * a + from[n + i] * b;
-        float *acc = into + 2 * n + i * dim;
-        const float *add = from + 2 * n + i * dim;
-        for (int d = 0; d < dim; d++) acc[d] = acc[d] * a + add[d] * b;
-    }
+    int n = job->tile_tokens * job->group;
+    job->c->kernels.attn_merge(into + 2 * n, into, into + n, from + 2 * n, from, from + n, t->n_tokens * job->group,
+                               job->p->dim_v);
 }
 
 static void finish(const struct attention_job *job, const struct tile *t, const float *partial)
@@ -107,8 +99,8 @@ static void finish(const struct attention_job *job, const struct tile *t, const 
         }
         float inverse = sum > 0 ? factor / sum : 0;
         float *out = job->out + (size_t)(t->span->first + t->token + i / job->group) * job->out_stride + head * dim;
-        const float *acc = partial + 2 * n + i * dim;
-        for (int d = 0; d < dim; d++) out[d] = acc[d] * inverse;
+        memcpy(out, partial + 2 * n + i * dim, (size_t)dim * sizeof *out);
+        job->c->kernels.scale(out, inverse, dim);
     }
 }
 
@@ -116,14 +108,10 @@ static void run_tiles(void *ctx, int from, int to, int worker)
 {
     struct attention_job *job = ctx;
     scratch_get(&job->c->workers[worker].kernel, job->scratch_bytes);
-    float *partial = scratch_get(&job->c->workers[worker].row, 2 * job->partial_floats * sizeof *partial);
+    float *partial = scratch_get(&job->c->workers[worker].row, job->partial_floats * sizeof *partial);
     for (int i = from; i < to; i++) {
         struct tile t = tile_get(job, i);
-        attend(job, &t, t.chunk_from, partial, worker);
-        for (int chunk = t.chunk_from + 1; chunk < t.chunk_to; chunk++) {
-            attend(job, &t, chunk, partial + job->partial_floats, worker);
-            merge(job, &t, partial, partial + job->partial_floats);
-        }
+        attend(job, &t, t.chunk_from, t.chunk_to, partial, worker);
         finish(job, &t, partial);
     }
 }
@@ -136,7 +124,7 @@ static void run_chunks(void *ctx, int from, int to, int worker)
         struct tile t = tile_get(job, i / job->max_chunks);
         int chunk = t.chunk_from + i % job->max_chunks;
         if (chunk < t.chunk_to)
-            attend(job, &t, chunk, (float *)job->c->partials.ptr + (size_t)i * job->partial_floats, worker);
+            attend(job, &t, chunk, chunk + 1, (float *)job->c->partials.ptr + (size_t)i * job->partial_floats, worker);
     }
 }
 

@@ -23,11 +23,13 @@ const struct dialect *dialect_find(struct str name); /* by name, for --dialect; 
 const char *dialect_name(const struct dialect *d);
 const struct dialect *dialect_at(size_t i); /* NULL behind the last row */
 
+#define DIALECT_MARKS_MAX 3
 struct dialect_traits {
     bool thinks;                       /* the family has reasoning markers */
     struct str think_start, think_end; /* e.g. "<think>", "</think>"; empty when it has none */
     bool calls_are_control;            /* markers are control tokens: the engine must show them (show_control) */
-    struct str call_start;             /* what a forced call begins with, up to the name; empty = not expressible */
+    struct str calls_in_thinking[DIALECT_MARKS_MAX]; /* call marks that end the reasoning, too; empty = none */
+    struct str call_start; /* what a forced call begins with, up to the name; empty = not expressible */
 };
 void dialect_traits_get(const struct dialect *d, struct dialect_traits *out);
 

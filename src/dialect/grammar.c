@@ -159,7 +159,7 @@ static char *object_schema(const json_t *schema)
 {
     json_t *copy = json_is_object(schema) ? json_copy((json_t *)(uintptr_t)schema) : json_object();
     json_object_set_new(copy, "type", json_string("object"));
-    char *text = json_dumps(copy, JSON_COMPACT);
+    char *text = json_dumps(copy, JSON_COMPACT | JSON_REAL_PRECISION(15)); /* 0.1 stays 0.1 */
     json_decref(copy);
     return text;
 }
@@ -545,7 +545,7 @@ static uint32_t answer(struct maker *m)
     uint32_t end = grammar_put_end(m->g), value = NOWHERE, call = NOWHERE;
     bool forced = o->choice == CHAT_TOOLS_ANY || o->choice == CHAT_TOOLS_ONE;
     if (o->output_schema && !forced) {
-        char *text = json_dumps(o->output_schema, JSON_COMPACT | JSON_ENCODE_ANY);
+        char *text = json_dumps(o->output_schema, JSON_COMPACT | JSON_ENCODE_ANY | JSON_REAL_PRECISION(15));
         if (!text) return NOWHERE;
         value = grammar_put_value(m->g, str_from(text), true, o->output_where, spaced(m, " ", end), m->e);
         value = spaced(m, " ", value);

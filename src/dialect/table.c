@@ -336,4 +336,8 @@ void dialect_traits_get(const struct dialect *d, struct dialect_traits *out)
     out->think_end = str_from(d->think_end[0]);
     out->calls_are_control = d->control;
     out->call_start = str_from(d->forced);
+    if (!d->calls_in_thinking) return;
+    out->calls_in_thinking[0] = str_from(d->section_start[0]);
+    out->calls_in_thinking[1] = str_from(d->call_start[0]);
+    out->calls_in_thinking[2] = str_from(d->fn_open[0]);
 }

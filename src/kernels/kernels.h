@@ -79,11 +79,15 @@ struct kernels {
     /* Keys and values of token `slot` (0 .. KV_PAGE_TOKENS-1) into a page. */
     void (*kv_store)(void *page, const float *k, const float *v, int slot, int dim_k, int dim_v);
     /* Partial attention of n_tokens consecutive queries (token t at position pos + t, head g of the group at
-     * q + t * q_stride + g * dim_k) over the keys of chunk number `chunk` that each may see (causal and window).
-     * acc[t][g][dim_v] = sum exp(s - max) * v; max[t][g] and sum[t][g] of the softmax. Queries that see nothing of the
-     * chunk get sum 0, max -INFINITY, acc 0. scratch: attn_scratch_bytes. n_tokens <= ATTN_MAX_QUERIES. */
+     * q + t * q_stride + g * dim_k) over the keys of the chunks [chunk_from, chunk_to) that each may see (causal and
+     * window). acc[t][g][dim_v] = sum exp(s - max) * v; max[t][g] and sum[t][g] of the softmax. Queries that see
+     * nothing get sum 0, max -INFINITY, acc 0. Several chunks give what one chunk after the other gives, merged in
+     * order by attn_merge. scratch: attn_scratch_bytes. n_tokens <= ATTN_MAX_QUERIES. */
     void (*attend)(float *acc, float *max, float *sum, const struct attn_head *h, const float *q, size_t q_stride,
-                   int n_tokens, int chunk, void *scratch);
+                   int n_tokens, int chunk_from, int chunk_to, void *scratch);
+    /* Merges the partial results (more_*) of n queries into others: acc[n][dim_v], max[n], sum[n]. */
+    void (*attn_merge)(float *acc, float *max, float *sum, const float *more_acc, const float *more_max,
+                       const float *more_sum, int n, int dim_v);
     size_t (*attn_scratch_bytes)(int group, int dim_k, int dim_v);
 
     /* ---- element-wise, rows of n floats ---- */

@@ -99,7 +99,8 @@ struct answer *answer_create(const struct answer_config *config)
     struct dialect_options options = {.tools = req->tools,
                                       .n_tools = req->tool_choice == CHAT_TOOLS_NONE ? 0 : req->n_tools,
                                       .in_thinking = config->in_thinking,
-                                      .plain_text = req->output_schema && !req->n_tools,
+                                      .plain_text =
+                                          req->output_schema && (!req->n_tools || req->tool_choice == CHAT_TOOLS_NONE),
                                       .keep_thinking = req->thinking != CHAT_THINKING_OFF,
                                       .opened_call = buf_str(&a->opened_call)};
     a->parser = dialect_parser_create(config->dialect, &options);

@@ -16,6 +16,7 @@
 
 struct constraints { /* one of a backend; any thread */
     struct grammar_cache *cache;
+    const struct dialect *dialect;
     struct dialect_traits traits;
     struct buf think_close; /* what ends a reasoning that took too long */
 };
@@ -27,9 +28,11 @@ struct lent_grammar {
     struct buf key;
 };
 void lent_grammar_init(struct lent_grammar *l);
-/* Compiles or borrows. ERR_INVALID names the place and keyword that cannot be enforced ("output_config.format.schema
- * .properties.x.pattern: ..."). Takes as long as compiling takes: for a worker. */
-bool constrain_take(struct lent_grammar *out, struct constraints *c, struct chat_request *req, struct err *e);
+/* Compiles or borrows. ERR_INVALID names the place and keyword of what was asked to be strict and cannot be enforced
+ * ("output_config.format.schema.properties.x.pattern: ..."); what is not strict becomes wider, which is noted in the
+ * request. Takes as long as compiling takes: for a worker. */
+bool constrain_take(struct lent_grammar *out, struct constraints *c, struct chat_request *req,
+                    const struct prompt *prompt, struct err *e);
 /* Gives it back, when nobody uses it any more. */
 void lent_grammar_deinit(struct lent_grammar *l, struct constraints *c);
 

@@ -213,7 +213,7 @@ static bool constrain_and_submit(struct job *job, const struct token_list *promp
 {
     struct local *l = job->local;
     struct engine_reasoning reasoning;
-    if (!constrain_take(&job->grammar, &l->constraints, job->req, e)) return false;
+    if (!constrain_take(&job->grammar, &l->constraints, job->req, text, e)) return false;
     if (job->grammar.grammar && !engine_ready_grammar(l->engine, e)) return false;
     constrain_reasoning(&reasoning, &l->constraints, job->req, text);
     job->counts_reasoning = reasoning.end.len > 0;

@@ -22,8 +22,7 @@ static size_t attn_scratch_bytes(int group, int dim_k, int dim_v)
 {
     (void)group;
     (void)dim_k;
-    (void)dim_v;
-    return KV_CHUNK_TOKENS * sizeof(float);
+    return (KV_CHUNK_TOKENS + (size_t)dim_v) * sizeof(float);
 }
 
 static const uint16_t *page_at(const struct attn_head *h, int token)
@@ -55,17 +54,45 @@ static void attend_one(float *acc, float *max, float *sum, const struct attn_hea
     }
 }
 
-static void attend(float *acc, float *max, float *sum, const struct attn_head *h, const float *q, size_t q_stride,
-                   int n_tokens, int chunk, void *scratch)
+static void attn_merge(float *acc, float *max, float *sum, const float *more_acc, const float *more_max,
+                       const float *more_sum, int n, int dim_v)
 {
-    for (int t = 0; t < n_tokens; t++) {
-        int last = h->pos + t, from = chunk * KV_CHUNK_TOKENS, to = from + KV_CHUNK_TOKENS;
-        if (h->window && last - h->window + 1 > from) from = last - h->window + 1;
-        if (last + 1 < to) to = last + 1;
-        for (int g = 0; g < h->group; g++) {
-            int i = t * h->group + g;
-            attend_one(acc + i * h->dim_v, &max[i], &sum[i], h, q + (size_t)t * q_stride + g * h->dim_k, from, to,
-                       scratch);
+    for (int i = 0; i < n; i++, acc += dim_v, more_acc += dim_v) {
+        if (more_max[i] == -INFINITY) continue;
+        if (max[i] == -INFINITY) { /* exactly what a query alone gives, which begins with this chunk */
+            max[i] = more_max[i], sum[i] = more_sum[i];
+            memcpy(acc, more_acc, (size_t)dim_v * sizeof *acc);
+            continue;
+        }
+        float both = max[i] > more_max[i] ? max[i] : more_max[i];
+        float a = expf(max[i] - both), b = expf(more_max[i] - both);
+        max[i] = both;
+        sum[i] = sum[i] * a + more_sum[i] * b;
+        for (int d = 0; d < dim_v; d++) acc[d] = acc[d] * a + more_acc[d] * b;
+    }
+}
+
+/* One query over the keys of a chunk. */
+static void attend_chunk(float *acc, float *max, float *sum, const struct attn_head *h, const float *q, int last,
+                         int chunk, float *scores)
+{
+    int from = chunk * KV_CHUNK_TOKENS, to = from + KV_CHUNK_TOKENS;
+    if (h->window && last - h->window + 1 > from) from = last - h->window + 1;
+    if (last + 1 < to) to = last + 1;
+    attend_one(acc, max, sum, h, q, from, to, scores);
+}
+
+static void attend(float *acc, float *max, float *sum, const struct attn_head *h, const float *q, size_t q_stride,
+                   int n_tokens, int chunk_from, int chunk_to, void *scratch)
+{
+    float *scores = scratch, *more = scores + KV_CHUNK_TOKENS, more_max, more_sum;
+    for (int i = 0; i < n_tokens * h->group; i++) {
+        const float *query = q + (size_t)(i / h->group) * q_stride + i % h->group * h->dim_k;
+        int last = h->pos + i / h->group;
+        attend_chunk(acc + i * h->dim_v, &max[i], &sum[i], h, query, last, chunk_from, scores);
+        for (int chunk = chunk_from + 1; chunk < chunk_to; chunk++) {
+            attend_chunk(more, &more_max, &more_sum, h, query, last, chunk, scores);
+            attn_merge(acc + i * h->dim_v, &max[i], &sum[i], more, &more_max, &more_sum, 1, h->dim_v);
         }
     }
 }
@@ -76,4 +103,5 @@ void kernels_fill_c_attention(struct kernels *k)
     k->kv_store = kv_store;
     k->attn_scratch_bytes = attn_scratch_bytes;
     k->attend = attend;
+    k->attn_merge = attn_merge;
 }

@@ -1,10 +1,11 @@
-/* attention_avx512: attention over paged KV in f16. A page is K transposed, [dim_k][32 tokens], then V,
- * [32 tokens][dim_v rounded up to 16], so that both products read whole vectors: scores of 32 keys per step of d, then
- * 32 or 64 output values per token. Queries (tokens times heads of the group) go in tiles of up to twelve; each query's
- * sums run in the same order whatever the tile is. Scores are float, K and V are widened as they are read. */
+/* attention_avx512: attention over paged KV in 16-bit fixed point (attn_page.h). Queries (tokens times heads of the
+ * group) go in tiles of up to twelve. A tile's scores over a chunk are float; their softmax weights, times the scales
+ * of the values, become 14-bit integers with one scale per 64 keys. The float operations of a query are the same, in
+ * the same order, whatever the tile is. */
 #include <math.h>
 #include <string.h>
 
+#include "kernels/attn_page.h"
 #include "kernels/x86/panels_avx512.h"
 
 #define QUERY_TILE 12
@@ -12,219 +13,434 @@
 
 struct attn_scratch {
     float scores[QUERY_TILE][SCORE_STRIDE];
-    float q[]; /* [dim_k][tile] scaled */
+    int16_t weights[QUERY_TILE][KV_CHUNK_TOKENS + 32];
+    float weight_scale[QUERY_TILE][ATTN_CHUNK_BLOCKS];
+    float q_scale[ATTN_BLOCKS_MAX][QUERY_TILE];
+    int32_t q[]; /* [dim_k / 2][tile]: pairs of codes */
 };
 
-INLINE int v_stride(int dim_v)
-{
-    return (dim_v + 15) / 16 * 16;
-}
-
-static size_t kv_page_bytes(int dim_k, int dim_v)
-{
-    return (size_t)KV_PAGE_TOKENS * (size_t)(dim_k + v_stride(dim_v)) * sizeof(uint16_t);
-}
-
-static void kv_store(void *page, const float *k, const float *v, int slot, int dim_k, int dim_v)
-{
-    uint16_t *to = (uint16_t *)page + slot, halves[16];
-    for (int d = 0; d < dim_k; d += 16) {
-        int n = dim_k - d < 16 ? dim_k - d : 16;
-        _mm256_storeu_si256((__m256i *)halves,
-                            _mm512_cvtps_ph(_mm512_maskz_loadu_ps(lanes(n), k + d), _MM_FROUND_TO_NEAREST_INT));
-        for (int i = 0; i < n; i++) to[(d + i) * KV_PAGE_TOKENS] = halves[i];
-    }
-    to = (uint16_t *)page + KV_PAGE_TOKENS * dim_k + slot * v_stride(dim_v);
-    for (int d = 0; d < dim_v; d += 16) /* the padding gets zeros */
-        _mm256_storeu_si256((__m256i *)(to + d),
-                            _mm512_cvtps_ph(_mm512_maskz_loadu_ps(lanes(dim_v - d), v + d), _MM_FROUND_TO_NEAREST_INT));
-}
+struct query_tile {
+    int first, n; /* queries [first, first + n) of token * group + head */
+    int base;     /* first key of the chunk */
+    int from, to; /* keys that any of them sees */
+};
 
 static size_t attn_scratch_bytes(int group, int dim_k, int dim_v)
 {
     (void)group;
-    (void)dim_v;
-    return sizeof(struct attn_scratch) + (size_t)dim_k * QUERY_TILE * sizeof(float);
+    return sizeof(struct attn_scratch) + (size_t)(dim_k / 2 + dim_v) * QUERY_TILE * sizeof(int32_t);
 }
 
-INLINE const uint16_t *page_at(const struct attn_head *h, int token)
+/* [tile][dim_v]: the result of another chunk */
+INLINE float *attn_more(struct attn_scratch *s, const struct attn_head *h)
 {
-    return (const uint16_t *)(h->pages + (size_t)h->table[token / KV_PAGE_TOKENS] * h->page_stride);
+    return (float *)(s->q + h->dim_k / 2 * QUERY_TILE);
 }
 
-/* scores[t][token - base] of n queries for the pages that hold [from, to). */
-INLINE void score(struct attn_scratch *s, const struct attn_head *h, int base, int from, int to, const int n)
+/* ---- quantising ---- */
+
+INLINE float abs_max(const float *x, int n)
 {
-    for (int token = from / KV_PAGE_TOKENS * KV_PAGE_TOKENS; token < to; token += KV_PAGE_TOKENS) {
-        const uint16_t *k = page_at(h, token);
-        const float *q = s->q;
-        __m512 f[QUERY_TILE][2];
-#pragma GCC unroll 12
-        for (int t = 0; t < n; t++) f[t][0] = f[t][1] = _mm512_setzero_ps();
-        for (int d = 0; d < h->dim_k; d++, k += KV_PAGE_TOKENS, q += n) {
-            __m512 k0 = load_f16(k), k1 = load_f16(k + 16);
-#pragma GCC unroll 12
-            for (int t = 0; t < n; t++) {
-                __m512 x = _mm512_set1_ps(q[t]);
-                f[t][0] = _mm512_fmadd_ps(k0, x, f[t][0]);
-                f[t][1] = _mm512_fmadd_ps(k1, x, f[t][1]);
-            }
-        }
-#pragma GCC unroll 12
-        for (int t = 0; t < n; t++) {
-            _mm512_storeu_ps(&s->scores[t][token - base], f[t][0]);
-            _mm512_storeu_ps(&s->scores[t][token - base + 16], f[t][1]);
-        }
+    __m512 max = _mm512_setzero_ps();
+    for (int i = 0; i < n; i += 16) max = _mm512_max_ps(_mm512_abs_ps(_mm512_maskz_loadu_ps(lanes(n - i), x + i)), max);
+    return fminf(_mm512_reduce_max_ps(max), ATTN_HUGE);
+}
+
+/* codes[n rounded up to 16] of x[n] (zeros behind it); returns the scale. */
+INLINE float quantize(int16_t *codes, const float *x, int n, float max, int limit)
+{
+    const bool zero = !(max > ATTN_TINY);
+    const __m512 inverse = _mm512_set1_ps(zero ? 0 : (float)limit / max);
+    const __m512i top = _mm512_set1_epi32(limit), bottom = _mm512_set1_epi32(-limit);
+    for (int i = 0; i < n; i += 16) {
+        __m512i v = _mm512_cvtps_epi32(_mm512_mul_ps(_mm512_maskz_loadu_ps(lanes(n - i), x + i), inverse));
+        v = _mm512_max_epi32(_mm512_min_epi32(v, top), bottom); /* infinities and NaN */
+        _mm256_storeu_si256((__m256i *)(codes + i), _mm512_cvtepi32_epi16(v));
+    }
+    return zero ? 0 : max / (float)limit;
+}
+
+static void kv_store(void *page, const float *k, const float *v, int slot, int dim_k, int dim_v)
+{
+    int16_t codes[ATTN_BLOCK];
+    int32_t *pairs = (int32_t *)page + slot;
+    float *scales = (float *)attn_k_scales(page, dim_k, dim_v) + slot;
+    for (int d = 0; d < dim_k; d += ATTN_BLOCK, scales += SLOTS) {
+        int n = dim_k - d < ATTN_BLOCK ? dim_k - d : ATTN_BLOCK;
+        *scales = quantize(codes, k + d, n, abs_max(k + d, n), KEY_MAX);
+        for (int i = 0; i < n; i += 2) memcpy(pairs + (d + i) / 2 * SLOTS, codes + i, 4);
+    }
+    const int v_dims = attn_v_dims(dim_v);
+    int16_t *to = (int16_t *)page + (size_t)dim_k * SLOTS + (size_t)(slot / 2 * 2) * (size_t)v_dims + slot % 2;
+    float max = abs_max(v, dim_v);
+    for (int d = 0; d < v_dims; d += 16) {
+        *scales = quantize(codes, v + d, dim_v - d < 16 ? dim_v - d : 16, max, VALUE_MAX);
+        for (int i = 0; i < 16; i++) to[(d + i) * 2] = codes[i];
     }
 }
 
-/* acc rows (dim_v floats each, n_out of them) = sum of scores times V over tokens [from, to), nv vectors of d at a
- * time. */
-INLINE void weigh(float *acc, const struct attn_scratch *s, const struct attn_head *h, int base, int from, int to,
-                  int n_out, const int n, const int nv, int d)
-{
-    const int stride = v_stride(h->dim_v);
-    __m512 f[QUERY_TILE][4];
-#pragma GCC unroll 12
-    for (int t = 0; t < n; t++)
-#pragma GCC unroll 4
-        for (int i = 0; i < nv; i++) f[t][i] = _mm512_setzero_ps();
-    for (int token = from; token < to;) {
-        const uint16_t *v = page_at(h, token) + KV_PAGE_TOKENS * h->dim_k + token % KV_PAGE_TOKENS * stride + d;
-        int end = token / KV_PAGE_TOKENS * KV_PAGE_TOKENS + KV_PAGE_TOKENS;
-        for (end = end < to ? end : to; token < end; token++, v += stride) {
-            __m512 x[4];
-#pragma GCC unroll 4
-            for (int i = 0; i < nv; i++) x[i] = load_f16(v + 16 * i);
-#pragma GCC unroll 12
-            for (int t = 0; t < n; t++) {
-                __m512 p = _mm512_set1_ps(s->scores[t][token - base]);
-#pragma GCC unroll 4
-                for (int i = 0; i < nv; i++) f[t][i] = _mm512_fmadd_ps(x[i], p, f[t][i]);
-            }
-        }
-    }
-#pragma GCC unroll 12
-    for (int t = 0; t < n; t++)
-#pragma GCC unroll 4
-        for (int i = 0; i < nv; i++)
-            if (t < n_out)
-                _mm512_mask_storeu_ps(acc + t * h->dim_v + d + 16 * i, lanes(h->dim_v - d - 16 * i), f[t][i]);
-}
-
-INLINE void weigh_all(float *acc, const struct attn_scratch *s, const struct attn_head *h, int base, int from, int to,
-                      int n_out, const int n)
-{
-    const int wide = n <= 6 ? 4 : 2; /* vectors at a time, as registers allow */
-    int d = 0, end = v_stride(h->dim_v);
-    for (; d + 16 * wide <= end; d += 16 * wide) weigh(acc, s, h, base, from, to, n_out, n, wide, d);
-    for (; d < end; d += 16) weigh(acc, s, h, base, from, to, n_out, n, 1, d);
-}
-
-/* The keys of a chunk that a query sees, as [from, to). */
-static void visible(int *from, int *to, const struct attn_head *h, int token, int chunk)
-{
-    int last = h->pos + token;
-    *from = chunk * KV_CHUNK_TOKENS;
-    *to = *from + KV_CHUNK_TOKENS;
-    if (h->window && last - h->window + 1 > *from) *from = last - h->window + 1;
-    if (last + 1 < *to) *to = last + 1;
-    if (*to < *from) *to = *from;
-}
-
-/* exp(score - max) within [from, to), 0 elsewhere in [all_from, all_to) rounded out to vectors. */
-static void softmax_row(float *row, float *max_out, float *sum_out, int from, int to, int all_from, int all_to,
-                        float cap)
-{
-    __m512 max = _mm512_set1_ps(-INFINITY), sum = _mm512_setzero_ps();
-    for (int i = from & ~15; i < to; i += 16) {
-        __mmask16 k = (__mmask16)(lanes(to - i) & ~lanes(from - i));
-        __m512 v = _mm512_loadu_ps(row + i);
-        if (cap > 0) {
-            v = _mm512_mul_ps(_mm512_set1_ps(cap), tanh_ps(_mm512_div_ps(v, _mm512_set1_ps(cap))));
-            _mm512_storeu_ps(row + i, v);
-        }
-        max = _mm512_mask_max_ps(max, k, max, v);
-    }
-    *max_out = _mm512_reduce_max_ps(max);
-    const __m512 top = _mm512_set1_ps(*max_out);
-    for (int i = all_from & ~15; i < all_to; i += 16) {
-        __mmask16 k = (__mmask16)(lanes(to - i) & ~lanes(from - i));
-        __m512 p = _mm512_maskz_mov_ps(k, exp_ps(_mm512_sub_ps(_mm512_loadu_ps(row + i), top)));
-        _mm512_storeu_ps(row + i, p);
-        sum = _mm512_add_ps(sum, p);
-    }
-    *sum_out = _mm512_reduce_add_ps(sum);
-}
-
-struct query_tile {
-    int first, n; /* queries [first, first + n) of token * group + head */
-    int from, to; /* keys that any of them sees */
-};
-
-INLINE void tile_run(float *acc, float *max, float *sum, const struct attn_head *h, const struct query_tile *q,
-                     int chunk, struct attn_scratch *s, const int n)
-{
-    int base = chunk * KV_CHUNK_TOKENS;
-    score(s, h, base, q->from, q->to, n);
-    for (int t = 0; t < q->n; t++) {
-        int from, to, i = q->first + t;
-        visible(&from, &to, h, i / h->group, chunk);
-        softmax_row(s->scores[t], &max[i], &sum[i], from - base, to - base, q->from - base, q->to - base, h->softcap);
-    }
-    for (int t = q->n; t < n; t++) memset(s->scores[t], 0, KV_CHUNK_TOKENS * sizeof(float));
-    weigh_all(acc + q->first * h->dim_v, s, h, base, q->from, q->to, q->n, n);
-}
-
-static int tile_size(int n)
-{
-    return n <= 4 ? n : n <= 8 ? (n + 1) / 2 * 2 : QUERY_TILE;
-}
-
-/* q[d][size] = scale times the queries; the padding is zero. */
+/* q[pair][size] and their scales, times the scale of scores; the padding is zero. */
 static void queries_pack(struct attn_scratch *s, const struct attn_head *h, const struct query_tile *tile,
                          const float *q, size_t q_stride, int size)
 {
+    int16_t codes[ATTN_BLOCK];
     for (int t = 0; t < size; t++) {
         int i = tile->first + t;
-        const float *from = t < tile->n ? q + (size_t)(i / h->group) * q_stride + i % h->group * h->dim_k : NULL;
-        for (int d = 0; d < h->dim_k; d++) s->q[d * size + t] = from ? from[d] * h->scale : 0;
+        const float *row = t < tile->n ? q + (size_t)(i / h->group) * q_stride + i % h->group * h->dim_k : NULL;
+        for (int d = 0; d < h->dim_k; d += ATTN_BLOCK) {
+            int n = h->dim_k - d < ATTN_BLOCK ? h->dim_k - d : ATTN_BLOCK;
+            memset(codes, 0, sizeof codes);
+            float scale = row ? quantize(codes, row + d, n, abs_max(row + d, n), QUERY_MAX) : 0;
+            s->q_scale[d / ATTN_BLOCK][t] = scale * h->scale;
+            int32_t *to = s->q + d / 2 * size + t;
+            for (int j = 0; j < n; j += 2, to += size) memcpy(to, codes + j, 4);
+        }
     }
 }
 
+/* sum += pairs of a times pairs of b. As assembler, because gcc 12 moves sums of the intrinsic between registers and
+ * memory: half the speed. */
+INLINE __m512i dot(__m512i sum, __m512i a, __m512i b)
+{
+    __asm__("vpdpwssd %2, %1, %0" : "+v"(sum) : "v"(a), "v"(b));
+    return sum;
+}
+
+/* ---- scores ---- */
+
+/* scores[t][0 .. 16 * nk) of n queries over nk / 2 pages. nk = 4 gives single queries enough independent sums. */
+INLINE void score_pages(struct attn_scratch *s, const struct attn_head *h, const uint8_t *const *pages, int at,
+                        const int n, const int nk)
+{
+    const int32_t *q = s->q;
+    for (int block = 0, d = 0; d < h->dim_k; block++) {
+        __m512i c[QUERY_TILE][4];
+        __m512 scale[4];
+        const int end = h->dim_k - d < ATTN_BLOCK ? h->dim_k : d + ATTN_BLOCK;
+#pragma GCC unroll 12
+        for (int t = 0; t < n; t++)
+#pragma GCC unroll 4
+            for (int i = 0; i < nk; i++) c[t][i] = _mm512_setzero_si512();
+        for (; d < end; d += 2, q += n) {
+            __m512i k[4];
+#pragma GCC unroll 4
+            for (int i = 0; i < nk; i++) k[i] = _mm512_load_si512(pages[i / 2] + d * SLOTS * 2 + i % 2 * 64);
+#pragma GCC unroll 12
+            for (int t = 0; t < n; t++) {
+                __m512i x = _mm512_set1_epi32(q[t]);
+#pragma GCC unroll 4
+                for (int i = 0; i < nk; i++) c[t][i] = dot(c[t][i], k[i], x);
+            }
+        }
+#pragma GCC unroll 4
+        for (int i = 0; i < nk; i++)
+            scale[i] = _mm512_load_ps(attn_k_scales(pages[i / 2], h->dim_k, h->dim_v) + block * SLOTS + i % 2 * 16);
+#pragma GCC unroll 12
+        for (int t = 0; t < n; t++)
+#pragma GCC unroll 4
+            for (int i = 0; i < nk; i++) {
+                float *to = &s->scores[t][at + 16 * i];
+                __m512 both = _mm512_mul_ps(scale[i], _mm512_set1_ps(s->q_scale[block][t]));
+                __m512 f = block ? _mm512_loadu_ps(to) : _mm512_setzero_ps();
+                _mm512_storeu_ps(to, _mm512_fmadd_ps(_mm512_cvtepi32_ps(c[t][i]), both, f));
+            }
+    }
+}
+
+/* Few queries: bound by memory; pages lie far from each other, so the hardware does not see the next one coming. */
+INLINE void page_prefetch(const uint8_t *page, size_t bytes)
+{
+    for (size_t i = 0; i < bytes; i += 64) _mm_prefetch((const char *)page + i, _MM_HINT_T1);
+}
+
+INLINE void score_all(struct attn_scratch *s, const struct attn_head *h, const struct query_tile *q, const int n)
+{
+    const size_t bytes = attn_page_bytes(h->dim_k, h->dim_v);
+    for (int token = q->from / SLOTS * SLOTS; token < q->to;) {
+        const uint8_t *pages[2] = {attn_page_at(h, token), NULL};
+        if (n <= 4 && token + SLOTS < q->to) {
+            pages[1] = attn_page_at(h, token + SLOTS);
+            for (int next = token + 2 * SLOTS; next < q->to && next < token + 4 * SLOTS; next += SLOTS)
+                page_prefetch(attn_page_at(h, next), bytes);
+            score_pages(s, h, pages, token - q->base, n, n <= 4 ? 4 : 2);
+            token += 2 * SLOTS;
+        } else {
+            score_pages(s, h, pages, token - q->base, n, 2);
+            token += SLOTS;
+        }
+    }
+}
+
+/* ---- softmax ---- */
+
+/* 2^x for x <= 0 or a little above: x = whole + r, 0 <= r < 1; minimax of degree 5, relative error below 1e-7. */
+INLINE __m512 exp2_ps(__m512 x)
+{
+    __m512 r = _mm512_reduce_ps(x, _MM_FROUND_TO_NEG_INF | _MM_FROUND_NO_EXC);
+    __m512 p = _mm512_set1_ps(1.87757664e-3f);
+    p = _mm512_fmadd_ps(p, r, _mm512_set1_ps(8.98934016e-3f));
+    p = _mm512_fmadd_ps(p, r, _mm512_set1_ps(5.5826318e-2f));
+    p = _mm512_fmadd_ps(p, r, _mm512_set1_ps(2.40153617e-1f));
+    p = _mm512_fmadd_ps(p, r, _mm512_set1_ps(6.93153073e-1f));
+    p = _mm512_fmadd_ps(p, r, _mm512_set1_ps(9.99999925e-1f));
+    return _mm512_scalef_ps(p, x);
+}
+
+INLINE __mmask16 seen(int from, int to, int i)
+{
+    return (__mmask16)(lanes(to - i) & ~lanes(from - i));
+}
+
+/* The largest of row[from, to), after the soft cap. */
+static float row_max(float *row, int from, int to, float cap)
+{
+    __m512 max = _mm512_set1_ps(-INFINITY);
+    int i = from & ~15;
+    for (; cap > 0 && i < to; i += 16) {
+        __m512 v = _mm512_loadu_ps(row + i);
+        v = _mm512_mul_ps(_mm512_set1_ps(cap), tanh_ps(_mm512_div_ps(v, _mm512_set1_ps(cap))));
+        _mm512_storeu_ps(row + i, v);
+        max = _mm512_mask_max_ps(max, seen(from, to, i), max, v);
+    }
+    if (i < from) {
+        max = _mm512_mask_max_ps(max, seen(from, to, i), max, _mm512_loadu_ps(row + i));
+        i += 16;
+    }
+    for (; i + 16 <= to; i += 16) max = _mm512_max_ps(max, _mm512_loadu_ps(row + i));
+    if (i < to) max = _mm512_mask_max_ps(max, lanes(to - i), max, _mm512_loadu_ps(row + i));
+    return _mm512_reduce_max_ps(max);
+}
+
+struct value_scales { /* of a block's keys, 32 each */
+    const float *page[2];
+};
+
+/* weights of 64 keys, those outside [from, to) zero; returns their scale. Adds to *sum. */
+INLINE float block_weights(int16_t *weights, __m512 *sum, const float *row, const struct value_scales *v, __m512 offset,
+                           int from, int to, const bool whole)
+{
+    const __m512 log2e = _mm512_set1_ps(1.44269504f);
+    __m512 w[4];
+#pragma GCC unroll 4
+    for (int i = 0; i < 4; i++) {
+        __mmask16 k = whole ? 0xffff : seen(from, to, 16 * i);
+        __m512 p = exp2_ps(_mm512_fmadd_ps(_mm512_maskz_loadu_ps(k, row + 16 * i), log2e, offset));
+        if (!whole) p = _mm512_maskz_mov_ps(k, p);
+        *sum = _mm512_add_ps(*sum, p);
+        w[i] = _mm512_mul_ps(p, _mm512_maskz_loadu_ps(k, v->page[i / 2] + i % 2 * 16));
+    }
+    float max = _mm512_reduce_max_ps(_mm512_max_ps(_mm512_max_ps(w[0], w[1]), _mm512_max_ps(w[2], w[3])));
+    const bool zero = !(max > ATTN_TINY);
+    const __m512 inverse = _mm512_set1_ps(zero ? 0 : WEIGHT_MAX / max);
+    const __m512i order = _mm512_setr_epi64(0, 2, 4, 6, 1, 3, 5, 7); /* undoes the lanes of packs */
+#pragma GCC unroll 2
+    for (int i = 0; i < 4; i += 2) {
+        __m512i a = _mm512_cvtps_epi32(_mm512_mul_ps(w[i], inverse));
+        __m512i b = _mm512_cvtps_epi32(_mm512_mul_ps(w[i + 1], inverse));
+        _mm512_storeu_si512(weights + 16 * i, _mm512_permutexvar_epi64(order, _mm512_packs_epi32(a, b)));
+    }
+    return zero ? 0 : max * (1.0f / WEIGHT_MAX);
+}
+
+/* The weights of query t over the blocks that hold [q->from, q->to). */
+static void row_weights(struct attn_scratch *s, float *max_out, float *sum_out, const struct attn_head *h,
+                        const struct query_tile *q, int t, int from, int to)
+{
+    float *row = s->scores[t], max = row_max(row, from, to, h->softcap);
+    __m512 sum = _mm512_setzero_ps(), offset = _mm512_set1_ps(max * -1.44269504f);
+    for (int b = (q->from - q->base) / ATTN_BLOCK; b * ATTN_BLOCK < q->to - q->base; b++) {
+        int at = b * ATTN_BLOCK, key = q->base + at;
+        struct value_scales v;
+        for (int i = 0; i < 2; i++) /* a page that nobody sees may not be there: the first one then stands for it */
+            v.page[i] =
+                attn_v_scales(attn_page_at(h, key + i * SLOTS < q->to ? key + i * SLOTS : key), h->dim_k, h->dim_v);
+        s->weight_scale[t][b] =
+            from <= at && to >= at + ATTN_BLOCK
+                ? block_weights(s->weights[t] + at, &sum, row + at, &v, offset, 0, ATTN_BLOCK, true)
+                : block_weights(s->weights[t] + at, &sum, row + at, &v, offset, from - at, to - at, false);
+    }
+    *max_out = max;
+    *sum_out = _mm512_reduce_add_ps(sum);
+}
+
+/* ---- values ---- */
+
+/* c[t] += weights times n_pairs pairs of values, nv vectors from element d on */
+INLINE void weigh_page(__m512i c[QUERY_TILE][4], const struct attn_scratch *s, const int16_t *v, int at, int v_dims,
+                       const int n, const int nv)
+{
+    for (int pair = 0; pair < SLOTS / 2; pair++, v += 2 * v_dims) {
+        __m512i x[4];
+#pragma GCC unroll 4
+        for (int i = 0; i < nv; i++) x[i] = _mm512_load_si512(v + 32 * i);
+#pragma GCC unroll 12
+        for (int t = 0; t < n; t++) {
+            int32_t both;
+            memcpy(&both, &s->weights[t][at + 2 * pair], 4);
+            __m512i w = _mm512_set1_epi32(both);
+#pragma GCC unroll 4
+            for (int i = 0; i < nv; i++) c[t][i] = dot(c[t][i], x[i], w);
+        }
+    }
+}
+
+/* acc rows (dim_v floats each, n_out of them) = weights times values, nv vectors of d at a time. */
+INLINE void weigh(float *acc, const struct attn_scratch *s, const struct attn_head *h, const struct query_tile *q,
+                  const int n, const int nv, int d)
+{
+    const int v_dims = attn_v_dims(h->dim_v), first = (q->from - q->base) / ATTN_BLOCK;
+    for (int b = first; b * ATTN_BLOCK < q->to - q->base; b++) {
+        __m512i c[QUERY_TILE][4];
+#pragma GCC unroll 12
+        for (int t = 0; t < n; t++)
+#pragma GCC unroll 4
+            for (int i = 0; i < nv; i++) c[t][i] = _mm512_setzero_si512();
+        for (int at = b * ATTN_BLOCK; at < (b + 1) * ATTN_BLOCK; at += SLOTS) {
+            if (q->base + at + SLOTS <= q->from || q->base + at >= q->to) continue;
+            const int16_t *v = (const int16_t *)attn_page_at(h, q->base + at) + SLOTS * h->dim_k + 2 * d;
+            weigh_page(c, s, v, at, v_dims, n, nv);
+        }
+#pragma GCC unroll 12
+        for (int t = 0; t < n; t++)
+#pragma GCC unroll 4
+            for (int i = 0; i < nv; i++) {
+                if (t >= q->n) continue;
+                __mmask16 k = lanes(h->dim_v - d - 16 * i);
+                float *to = acc + t * h->dim_v + d + 16 * i;
+                __m512 f = b == first ? _mm512_setzero_ps() : _mm512_maskz_loadu_ps(k, to);
+                f = _mm512_fmadd_ps(_mm512_cvtepi32_ps(c[t][i]), _mm512_set1_ps(s->weight_scale[t][b]), f);
+                _mm512_mask_storeu_ps(to, k, f);
+            }
+    }
+}
+
+INLINE void weigh_all(float *acc, const struct attn_scratch *s, const struct attn_head *h, const struct query_tile *q,
+                      const int n)
+{
+    const int wide = n <= 6 ? 4 : 2; /* vectors at a time, as registers allow */
+    int d = 0, end = attn_v_dims(h->dim_v);
+    for (; d + 16 * wide <= end; d += 16 * wide) weigh(acc, s, h, q, n, wide, d);
+    for (; d < end; d += 16) weigh(acc, s, h, q, n, 1, d);
+}
+
+/* ---- tiles ---- */
+
+/* One chunk. */
+INLINE void chunk_run(float *acc, float *max, float *sum, const struct attn_head *h, const struct query_tile *q,
+                      struct attn_scratch *s, const int n)
+{
+    score_all(s, h, q, n);
+    for (int t = 0; t < q->n; t++) {
+        int from, to;
+        attn_visible(&from, &to, h, (q->first + t) / h->group, q->base / KV_CHUNK_TOKENS);
+        if (from < to) {
+            row_weights(s, &max[t], &sum[t], h, q, t, from - q->base, to - q->base);
+        } else {
+            max[t] = -INFINITY, sum[t] = 0;
+            memset(s->weights[t], 0, sizeof s->weights[t]);
+            memset(s->weight_scale[t], 0, sizeof s->weight_scale[t]);
+        }
+    }
+    weigh_all(acc, s, h, q, n);
+}
+
+/* exp of numbers that are not above 0. */
+static float exp_one(float x)
+{
+    return _mm512_cvtss_f32(exp2_ps(_mm512_set1_ps(fmaxf(x, -1e30f) * 1.44269504f)));
+}
+
+static void attn_merge(float *acc, float *max, float *sum, const float *more_acc, const float *more_max,
+                       const float *more_sum, int n, int dim_v)
+{
+    for (int i = 0; i < n; i++, acc += dim_v, more_acc += dim_v) {
+        if (more_max[i] == -INFINITY) continue;
+        if (max[i] == -INFINITY) { /* exactly what a query alone gives, which begins with this chunk */
+            max[i] = more_max[i], sum[i] = more_sum[i];
+            memcpy(acc, more_acc, (size_t)dim_v * sizeof *acc);
+            continue;
+        }
+        float both = max[i] > more_max[i] ? max[i] : more_max[i];
+        float a = exp_one(max[i] - both), b = exp_one(more_max[i] - both);
+        max[i] = both;
+        sum[i] = sum[i] * a + more_sum[i] * b;
+        for (int d = 0; d < dim_v; d += 16) {
+            __mmask16 k = lanes(dim_v - d);
+            __m512 old = _mm512_mul_ps(_mm512_maskz_loadu_ps(k, acc + d), _mm512_set1_ps(a));
+            __m512 new = _mm512_fmadd_ps(_mm512_maskz_loadu_ps(k, more_acc + d), _mm512_set1_ps(b), old);
+            _mm512_mask_storeu_ps(acc + d, k, new);
+        }
+    }
+}
+
+/* The part of a chunk that the tile's queries see; false: nothing. */
+static bool tile_keys(struct query_tile *tile, const struct attn_head *h, int chunk)
+{
+    int from;
+    tile->base = chunk * KV_CHUNK_TOKENS;
+    attn_visible(&tile->from, &tile->to, h, tile->first / h->group, chunk);
+    attn_visible(&from, &tile->to, h, (tile->first + tile->n - 1) / h->group, chunk);
+    return tile->from < tile->base + KV_CHUNK_TOKENS && tile->to > tile->from;
+}
+
+INLINE void tile_run(float *acc, float *max, float *sum, const struct attn_head *h, struct query_tile *q,
+                     int chunk_from, int chunk_to, struct attn_scratch *s, const int n)
+{
+    float *more = attn_more(s, h), more_max[QUERY_TILE], more_sum[QUERY_TILE];
+    bool any = false;
+    for (int chunk = chunk_from; chunk < chunk_to; chunk++) {
+        if (!tile_keys(q, h, chunk)) continue;
+        if (any) {
+            chunk_run(more, more_max, more_sum, h, q, s, n);
+            attn_merge(acc, max, sum, more, more_max, more_sum, q->n, h->dim_v);
+        } else {
+            chunk_run(acc, max, sum, h, q, s, n);
+        }
+        any = true;
+    }
+    if (any) return;
+    for (int t = 0; t < q->n; t++) max[t] = -INFINITY, sum[t] = 0;
+    memset(acc, 0, (size_t)(q->n * h->dim_v) * sizeof *acc);
+}
+
+#define DEFINE_TILE(n)                                                                                             \
+    static __attribute__((noinline)) void tile_##n(float *acc, float *max, float *sum, const struct attn_head *h,  \
+                                                   struct query_tile *q, int from, int to, struct attn_scratch *s) \
+    {                                                                                                              \
+        tile_run(acc, max, sum, h, q, from, to, s, n);                                                             \
+    }
+DEFINE_TILE(1)
+DEFINE_TILE(2)
+DEFINE_TILE(3)
+DEFINE_TILE(4)
+DEFINE_TILE(6)
+DEFINE_TILE(8)
+DEFINE_TILE(12)
+typedef void tile_fn(float *acc, float *max, float *sum, const struct attn_head *h, struct query_tile *q, int from,
+                     int to, struct attn_scratch *s);
+/* by size; the smallest that holds a size is used */
+static tile_fn *const tiles[QUERY_TILE + 1] = {
+    [1] = tile_1, tile_2, tile_3, tile_4, [6] = tile_6, [8] = tile_8, [12] = tile_12};
+
 static void attend(float *acc, float *max, float *sum, const struct attn_head *h, const float *q, size_t q_stride,
-                   int n_tokens, int chunk, void *scratch)
+                   int n_tokens, int chunk_from, int chunk_to, void *scratch)
 {
     struct attn_scratch *s = scratch;
     int n = n_tokens * h->group;
     for (int i = 0; i < n; i += QUERY_TILE) {
-        int last_from;
         struct query_tile tile = {.first = i, .n = n - i < QUERY_TILE ? n - i : QUERY_TILE};
-        visible(&tile.from, &tile.to, h, i / h->group, chunk);
-        visible(&last_from, &tile.to, h, (i + tile.n - 1) / h->group, chunk);
-        if (tile.from >= (chunk + 1) * KV_CHUNK_TOKENS || tile.to <= tile.from) { /* nothing of the chunk */
-            for (int t = i; t < i + tile.n; t++) max[t] = -INFINITY, sum[t] = 0;
-            memset(acc + i * h->dim_v, 0, (size_t)(tile.n * h->dim_v) * sizeof *acc);
-            continue;
-        }
-        int size = tile_size(tile.n);
+        int size = tile.n;
+        while (!tiles[size]) size++;
         queries_pack(s, h, &tile, q, q_stride, size);
-        switch (size) {
-        case 1: tile_run(acc, max, sum, h, &tile, chunk, s, 1); break;
-        case 2: tile_run(acc, max, sum, h, &tile, chunk, s, 2); break;
-        case 3: tile_run(acc, max, sum, h, &tile, chunk, s, 3); break;
-        case 4: tile_run(acc, max, sum, h, &tile, chunk, s, 4); break;
-        case 6: tile_run(acc, max, sum, h, &tile, chunk, s, 6); break;
-        case 8: tile_run(acc, max, sum, h, &tile, chunk, s, 8); break;
-        default: tile_run(acc, max, sum, h, &tile, chunk, s, QUERY_TILE); break;
-        }
+        tiles[size](acc + i * h->dim_v, max + i, sum + i, h, &tile, chunk_from, chunk_to, s);
     }
 }
 
 void kernels_fill_avx512_attention(struct kernels *k)
 {
-    k->kv_page_bytes = kv_page_bytes;
+    k->kv_page_bytes = attn_page_bytes;
     k->kv_store = kv_store;
     k->attn_scratch_bytes = attn_scratch_bytes;
     k->attend = attend;
+    k->attn_merge = attn_merge;
 }

@@ -57,7 +57,7 @@ START_TEST(a_changed_seal_is_foreign)
     ck_assert_int_eq(signature_read(&out, key, STR("n"), STR_NONE, whole), SIGNATURE_FOREIGN);
     for (size_t i = 0; i < whole.len; i++) {
         char old = sealed.ptr[i];
-        if (old == '=') continue;
+        if (old == '=' || (i + 1 < whole.len && sealed.ptr[i + 1] == '=')) continue; /* bits that mean nothing */
         ck_assert_int_eq(signature_read(&out, key, STR("m"), STR_NONE, str_slice(whole, 0, i)), SIGNATURE_FOREIGN);
         sealed.ptr[i] = old == 'A' ? 'B' : 'A';
         ck_assert_int_eq(signature_read(&out, key, STR("m"), STR_NONE, whole), SIGNATURE_FOREIGN);

@@ -292,6 +292,6 @@ static void add_tests(TCase *tc)
     tcase_add_test(tc, memory_is_bounded_and_drops_what_was_not_used);
 }
 
-extern unit_adder add_signature_tests;
+extern unit_adder add_signature_tests, add_constrain_tests;
 
-UNIT_MAIN("local", add_tests, add_signature_tests)
+UNIT_MAIN("local", add_tests, add_signature_tests, add_constrain_tests)
