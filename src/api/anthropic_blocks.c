@@ -58,7 +58,7 @@ static enum read_result read_thinking(struct decoder *d, struct chat_block *out,
     return READ_TAKEN;
 }
 
-/* Clients send the input as an object; a string that holds one is taken too. */
+/* Clients send the input as an object; a string that holds one is taken too, and an empty one: nothing was streamed. */
 static enum read_result read_tool_use(struct decoder *d, struct chat_block *out, const json_t *block)
 {
     out->kind = CHAT_TOOL_USE;
@@ -67,7 +67,8 @@ static enum read_result read_tool_use(struct decoder *d, struct chat_block *out,
     json_t *input = field_get(block, "input");
     size_t at = path_push(d, "input");
     if (json_is_string(input)) {
-        json_t *parsed = json_loadb(json_string_value(input), json_string_length(input), JSON_ALLOW_NUL, NULL);
+        struct str text = str_trim(json_str(input));
+        json_t *parsed = text.len ? json_loadb(text.ptr, text.len, JSON_ALLOW_NUL, NULL) : json_object();
         if (!json_is_object(parsed)) {
             json_decref(parsed);
             decode_fail(d, "Input should be an object, found a string that does not hold one");

@@ -80,15 +80,3 @@ void compaction_drop_reply_fields(struct chat_request *r)
     r->n_stops = 0;
     r->output_schema = NULL;
 }
-
-void compaction_note_edits(struct chat_request *r, const json_t *body)
-{
-    size_t i;
-    json_t *edit;
-    json_array_foreach(json_object_get(json_object_get(body, "context_management"), "edits"), i, edit)
-    {
-        const char *type = json_string_value(json_object_get(edit, "type"));
-        if (type && !strncmp(type, "compact_", 8))
-            chat_note(r, "context_management.edits.%zu: conversations are summarised only on demand (`compaction`)", i);
-    }
-}

@@ -59,8 +59,10 @@ void anthropic_answer_ping(struct buf *out);
  * has_missed: whether that type tells how many tokens were not read from the cache. */
 void anthropic_diagnostics_write(struct buf *out, const char *reason, bool has_missed, uint32_t missed_tokens);
 
-/* {"input_tokens":N} */
-void anthropic_count_write(struct buf *out, uint32_t n_tokens);
+/* {"input_tokens":N}, with the length before the edits if context is not NULL. */
+void anthropic_count_write(struct buf *out, uint32_t n_tokens, const struct chat_context *context);
+/* {"applied_edits":[...]} */
+void anthropic_context_write(struct buf *out, const struct chat_context *context);
 
 /* prefix ("msg_", "req_", "toolu_") and 24 random letters and digits, NUL-terminated. */
 #define ANTHROPIC_ID_SIZE 40

@@ -202,7 +202,7 @@ static bool decode_body(struct decoder *d, const json_t *body)
     return check_refused(d, body) && decode_system(d, body) && decode_tools(d, body) && decode_messages(d, body) &&
            decode_tool_choice(d, body) && decode_max_tokens(d, body) && decode_stops(d, body) &&
            decode_sampling(d, body) && decode_thinking(d, body) && decode_output(d, body) && decode_metadata(d, body) &&
-           field_bool(d, &d->r->stream, body, "stream") && check_warming(d, body);
+           decode_context(d, body) && field_bool(d, &d->r->stream, body, "stream") && check_warming(d, body);
 }
 
 bool anthropic_body_decode(struct chat_request **out, struct anthropic_body *b, enum anthropic_call call,
@@ -219,7 +219,6 @@ bool anthropic_body_decode(struct chat_request **out, struct anthropic_body *b, 
     b->json = NULL;
     if (decode_body(&d, r->json)) {
         if (b->is_compaction) compaction_drop_reply_fields(r);
-        compaction_note_edits(r, r->json);
         *out = r;
         return true;
     }

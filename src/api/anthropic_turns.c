@@ -29,7 +29,8 @@ static bool read_role(struct decoder *d, enum chat_role *out, const json_t *mess
 
 static void add(struct message_list *list, enum chat_role role, const struct block_list *blocks)
 {
-    if (blocks->n) list->items[list->n++] = (struct chat_message){role, blocks->items, blocks->n};
+    if (blocks->n)
+        list->items[list->n++] = (struct chat_message){.role = role, .blocks = blocks->items, .n_blocks = blocks->n};
 }
 
 /* ---- compaction ---- */
@@ -83,6 +84,15 @@ static bool start_from_compaction(struct decoder *d, struct message_list *list, 
 
 /* ---- */
 
+/* Text that is to vanish again would change the prompt behind it, with every turn: it stays, and the client is told. */
+static void note_fields(struct decoder *d, const json_t *message)
+{
+    json_t *clear_at = field_get(message, "clear_at");
+    if (d->has_noted_fields || !json_is_string(clear_at) || str_eq(json_str(clear_at), STR("never"))) return;
+    d->has_noted_fields = true;
+    chat_note(d->r, "%s.clear_at: the text stays in the prompt", d->path);
+}
+
 static bool read_message(struct decoder *d, struct message_list *list, const json_t *message)
 {
     static const enum place places[] = {
@@ -92,6 +102,7 @@ static bool read_message(struct decoder *d, struct message_list *list, const jso
     size_t compaction_at = 0;
     if (!json_is_object(message)) return decode_mismatch(d, "an object", message);
     if (!read_role(d, &role, message)) return false;
+    if (role == CHAT_SYSTEM) note_fields(d, message);
     json_t *content = field_get(message, "content");
     size_t at = path_push(d, "content");
     if (!content) return decode_mismatch(d, "a string or an array of blocks", json_object_get(message, "content"));

@@ -48,6 +48,7 @@ struct chat_message {
     enum chat_role role;
     struct chat_block *blocks;
     size_t n_blocks;
+    bool without_thinking; /* its reasoning was left out on purpose: it must not come back from anywhere */
 };
 
 struct chat_tool {
@@ -66,6 +67,27 @@ struct chat_sampling { /* has_ false: the model's own default */
     double temperature, top_p, min_p, repeat_penalty, presence_penalty, frequency_penalty;
     int top_k;
     uint64_t seed;
+};
+
+/* What may be left out of the conversation. The backend applies it before rendering. */
+enum chat_edit_kind { CHAT_CLEAR_TOOL_USES, CHAT_CLEAR_THINKING };
+struct chat_edit {
+    enum chat_edit_kind kind;
+    uint32_t keep; /* of the last uses, or of the last turns with thinking; UINT32_MAX = all */
+    /* CLEAR_TOOL_USES */
+    bool triggered_by_uses;  /* trigger counts uses; else tokens of the prompt */
+    uint32_t trigger;        /* more than that */
+    uint32_t clear_at_least; /* tokens; with less to gain nothing is cleared */
+    bool clears_inputs;      /* of all tools; else of those in inputs */
+    struct str *inputs, *excluded;
+    size_t n_inputs, n_excluded;
+    /* Set by the backend before START. */
+    uint32_t n_cleared, cleared_tokens;
+};
+struct chat_context {
+    struct chat_edit *edits;
+    size_t n_edits;
+    uint32_t original_tokens; /* of the prompt before the edits */
 };
 
 struct chat_request {
@@ -96,6 +118,7 @@ struct chat_request {
     struct str user_id, session_id, agent_id; /* affinity hints, may be empty */
     uint64_t salt;                            /* cache salt of the caller's key */
     uint32_t n_images, n_documents;           /* IMAGE and DOCUMENT blocks, at any depth */
+    struct chat_context *context;             /* NULL: the client asked for no edits */
     struct chat_note *notes;                  /* what is answered without being honoured; newest first */
 };
 struct chat_request *chat_request_create(size_t max_bytes); /* arena budget */
@@ -136,15 +159,16 @@ struct chat_event {
     enum chat_block_kind block;
     struct str id, name, text, signature, stop_sequence; /* borrowed for the call */
     enum chat_stop stop;
-    struct chat_usage usage;       /* START, FINISH */
-    const struct chat_note *notes; /* START */
+    struct chat_usage usage;            /* START, FINISH */
+    const struct chat_note *notes;      /* START */
+    const struct chat_context *context; /* FINISH; or NULL */
     const struct err *err;
 };
 /* One block is open at a time; START comes first, FINISH or ERROR last and once. The deltas of a TOOL_USE block are
  * together one JSON object. Called on the I/O thread; may call cancel and pause of its own handle. */
 typedef void chat_sink(void *ctx, const struct chat_event *ev);
-/* The answer of a count: n_tokens, or err. Called once, on the I/O thread. */
-typedef void chat_count_sink(void *ctx, uint32_t n_tokens, const struct err *err);
+/* The answer of a count: n_tokens and the request's context, or err. Called once, on the I/O thread. */
+typedef void chat_count_sink(void *ctx, uint32_t n_tokens, const struct chat_context *context, const struct err *err);
 
 struct chat_model { /* one model that a backend serves */
     struct str id, display_name;

@@ -14,6 +14,7 @@
 #include "base/rng.h"
 #include "local/answer.h"
 #include "local/constrain.h"
+#include "local/edits.h"
 #include "local/prompt.h"
 #include "local/signature.h"
 
@@ -184,6 +185,35 @@ static bool submit_to_engine(struct job *job, const struct token_list *prompt, c
     return ok;
 }
 
+static uint32_t count_text(void *ctx, struct str text)
+{
+    const struct local *l = ctx;
+    struct token_list ids;
+    token_list_init(&ids, (size_t)1 << 26);
+    uint32_t n = tokenizer_encode(l->tokenizer, &ids, text, false, NULL, 0, NULL) ? (uint32_t)ids.n : 0;
+    token_list_deinit(&ids);
+    return n;
+}
+
+/* The prompt; with the client's edits where they are due. */
+static bool make_prompt(struct job *job, struct token_list *prompt, struct prompt *text, struct err *e)
+{
+    struct local *l = job->local;
+    struct chat_context *context = job->req->context;
+    if (!prompt_tokens(l->prompts, prompt, text, job->req, e)) return false;
+    if (context) context->original_tokens = (uint32_t)prompt->n;
+    for (size_t i = 0; context && i < context->n_edits; i++) {
+        uint32_t before = (uint32_t)prompt->n;
+        if (!edits_apply(job->req, &context->edits[i], before, count_text, l)) continue;
+        prompt_deinit(text);
+        prompt_init(text);
+        prompt->n = 0;
+        if (!prompt_tokens(l->prompts, prompt, text, job->req, e)) return false;
+        context->edits[i].cleared_tokens = prompt->n < before ? before - (uint32_t)prompt->n : 0;
+    }
+    return true;
+}
+
 /* Reasoning that the client did not want to see comes back sealed in its signature: from here on it is text again. */
 static void open_thinking(struct job *job)
 {
@@ -232,7 +262,7 @@ static void do_job(struct job *job)
     bool ok = !atomic_load(&job->cancelled);
     if (!ok) err_set(&e, ERR_CANCELLED, "cancelled");
     if (ok) open_thinking(job);
-    ok = ok && prompt_tokens(l->prompts, &prompt, &text, job->req, &e);
+    ok = ok && make_prompt(job, &prompt, &text, &e);
     if (ok && prompt.n == 0) ok = err_set(&e, ERR_INVALID, "messages: the conversation renders to an empty prompt");
     if (ok && job->count_sink) {
         struct news *n = news_create(job, NEWS_COUNTED, STR_NONE);
@@ -392,7 +422,7 @@ static void emit_finish(struct job *job, const struct news *n, enum chat_stop st
     bool by_model = stop == CHAT_STOP_END || stop == CHAT_STOP_TOOL_USE;
     answer_finish(answer_of(job), !by_model);
     if ((by_model || stop == CHAT_STOP_SEQUENCE) && answer_calls(job->answer)) stop = CHAT_STOP_TOOL_USE;
-    struct chat_event ev = {.kind = CHAT_EVENT_FINISH, .stop = stop, .usage = n->usage};
+    struct chat_event ev = {.kind = CHAT_EVENT_FINISH, .stop = stop, .usage = n->usage, .context = job->req->context};
     /* A call may begin in the reasoning: then only the parser knows where it ended. */
     bool has_ended = n->usage.thinking_tokens < n->usage.output_tokens || !answer_calls(job->answer);
     if (!job->counts_reasoning || !has_ended) ev.usage.thinking_tokens = answer_thinking_tokens(job->answer);
@@ -423,7 +453,7 @@ static void on_news(struct news *n)
 {
     struct job *job = n->job;
     switch (n->kind) {
-    case NEWS_COUNTED: job->count_sink(job->ctx, n->usage.input_tokens, NULL); break;
+    case NEWS_COUNTED: job->count_sink(job->ctx, n->usage.input_tokens, job->req->context, NULL); break;
     case NEWS_TOKENISED: emit_start(job, n->usage); return;
     case NEWS_TEXT:
         emit_start(job, n->usage);
@@ -434,7 +464,7 @@ static void on_news(struct news *n)
         if (job->sink) emit_finish(job, n, stop_of(n));
         break;
     case NEWS_FAILED:
-        if (job->count_sink) job->count_sink(job->ctx, 0, &n->err);
+        if (job->count_sink) job->count_sink(job->ctx, 0, NULL, &n->err);
         else emit(job, (struct chat_event){.kind = CHAT_EVENT_ERROR, .err = &n->err});
         break;
     }
@@ -532,7 +562,7 @@ struct local *local_create(struct engine *g, const struct tokenizer *t, const st
     l->memory = call_memory_create(MEMORY_BYTES);
     signature_key_load(l->key, config->key_path);
     if (!copy_names(l, config, e)) goto out_arena;
-    if (!(l->prompts = prompt_maker_create(t, config->chat_template, l->memory, e))) goto out_arena;
+    if (!(l->prompts = prompt_maker_create(t, config->chat_template, config->dialect, l->memory, e))) goto out_arena;
     note_dialect(l);
     if (!queue_init(&l->news, e)) goto out_prompts;
     if (start_workers(l, e)) return l;
@@ -575,6 +605,15 @@ void local_destroy(struct local *l)
 struct backend *local_backend(struct local *l)
 {
     return &l->backend;
+}
+
+bool local_describe(struct buf *out, const struct tokenizer *t, struct str chat_template, struct str dialect,
+                    struct err *e)
+{
+    struct prompt_maker *p = prompt_maker_create(t, chat_template, dialect, NULL, e);
+    bool ok = p && (prompt_describe(p, out) || err_set(e, ERR_TOO_LARGE, "the description does not fit the buffer"));
+    prompt_maker_destroy(p);
+    return ok;
 }
 
 bool local_render(const struct local *l, struct buf *out, const struct chat_request *req, struct err *e)

@@ -366,7 +366,8 @@ static bool add_remembered(struct builder *b, bool *is_raw, const struct chat_me
     } else {
         buf_deinit(&raw->text);
     }
-    bool ok = !*is_raw || append_assistant(b, str_from(raw->key), buf_str(&thinking), NULL);
+    struct str thought = m->without_thinking ? STR_NONE : buf_str(&thinking);
+    bool ok = !*is_raw || append_assistant(b, str_from(raw->key), thought, NULL);
     buf_deinit(&thinking);
     return ok;
 }

@@ -12,6 +12,7 @@ void record_init(struct record *r, size_t max_bytes)
 void record_deinit(struct record *r)
 {
     mem_free(r->blocks);
+    mem_free(r->context.edits);
     buf_deinit(&r->text);
     *r = (struct record){0};
 }
@@ -57,6 +58,19 @@ static void add_block(struct record *r, const struct chat_event *ev)
     b->text = r->text.len;
 }
 
+/* The request's own goes with the request. */
+static void keep_context(struct record *r, const struct chat_context *context)
+{
+    if (!context) return;
+    r->has_context = true;
+    r->context = (struct chat_context){.n_edits = context->n_edits, .original_tokens = context->original_tokens};
+    r->context.edits = mem_zalloc((context->n_edits + 1) * sizeof *r->context.edits);
+    for (size_t i = 0; i < context->n_edits; i++)
+        r->context.edits[i] = (struct chat_edit){.kind = context->edits[i].kind,
+                                                 .n_cleared = context->edits[i].n_cleared,
+                                                 .cleared_tokens = context->edits[i].cleared_tokens};
+}
+
 bool record_add(struct record *r, const struct chat_event *ev)
 {
     switch (ev->kind) {
@@ -75,6 +89,7 @@ bool record_add(struct record *r, const struct chat_event *ev)
         r->is_finished = true;
         r->finish = ev->usage;
         r->stop = ev->stop;
+        keep_context(r, ev->context);
         r->stop_sequence = r->text.len;
         buf_append(&r->text, ev->stop_sequence);
         break;
@@ -107,5 +122,6 @@ void record_play(const struct record *r, const struct chat_note *notes, chat_sin
     sink(ctx, &(struct chat_event){.kind = CHAT_EVENT_FINISH,
                                    .usage = r->finish,
                                    .stop = r->stop,
+                                   .context = r->has_context ? &r->context : NULL,
                                    .stop_sequence = str_slice(buf_str(&r->text), r->stop_sequence, r->text.len)});
 }

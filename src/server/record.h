@@ -17,6 +17,8 @@ struct record {
     struct chat_usage start, finish;
     enum chat_stop stop;
     size_t stop_sequence; /* in text, to its end */
+    bool has_context;
+    struct chat_context context; /* FINISH's, without what only a backend needs */
     struct record_block *blocks;
     size_t n_blocks, cap_blocks;
     struct buf text;

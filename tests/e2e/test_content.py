@@ -237,3 +237,49 @@ def test_slow_pdfs_stop_nobody_and_die_with_their_client(model, folder):
         assert not sleepers()
     finally:
         assert s.stop() == 0, s.output()[-3000:]
+
+
+def test_old_tool_results_are_left_out_and_told(client):
+    messages = [{"role": "user", "content": "[[call]]"}]
+    edits = {"edits": [{"type": "clear_tool_uses_20250919", "trigger": {"type": "tool_uses", "value": 3},
+                        "keep": {"type": "tool_uses", "value": 1}}]}
+    create = client.beta.messages.create
+    cleared = []
+    for i in range(6):
+        m = create(model="m", max_tokens=200, tools=TOOLS, messages=messages, context_management=edits)
+        cleared.append(sum(e.cleared_tool_uses for e in m.context_management.applied_edits))
+        counted = client.beta.messages.count_tokens(model="m", tools=TOOLS, messages=messages, context_management=edits)
+        assert counted.input_tokens == m.usage.input_tokens + m.usage.cache_read_input_tokens
+        original = counted.context_management.original_input_tokens
+        gone = sum(e.cleared_input_tokens for e in m.context_management.applied_edits)
+        assert original - gone == counted.input_tokens and (gone > 0) == (cleared[-1] > 0)
+        messages += [turn(m), results(m, "a long result " * 20 + "[[call]]")]
+    # Uses that are there: 1, 2, 3, then the fourth leaves one; the place moves in steps.
+    assert cleared == [0, 0, 0, 0, 3, 3]
+    with client.beta.messages.stream(model="m", max_tokens=200, tools=TOOLS, messages=messages, context_management=edits) as stream:
+        final = stream.get_final_message()
+    assert final.context_management.applied_edits[0].cleared_tool_uses == 3
+    plain = client.messages.create(model="m", max_tokens=200, tools=TOOLS, messages=messages)
+    assert "context_management" not in plain.model_dump()
+
+
+def test_keeping_all_thinking_changes_nothing(client):
+    thinking = {"thinking": {"type": "adaptive"}, "messages": [{"role": "user", "content": "[[think]]"}], "model": "m", "tools": TOOLS}
+    m = client.beta.messages.create(max_tokens=300, context_management={"edits": [
+        {"type": "clear_thinking_20251015", "keep": "all"}]}, **thinking)
+    assert m.context_management.applied_edits == []
+
+
+def test_a_system_turn_is_alike_as_list_and_as_string(client):
+    words = "The working directory is /tmp and these skills exist: none. " * 20 + "[[call]]"
+    billing = "x-anthropic-billing-header: cc_version=2.1.330; cc_entrypoint=cli; cch=%s;"
+    first = [{"role": "user", "content": [{"type": "text", "text": "hello"}, {"type": "text", "text": "there"}]}]
+    listed = first + [{"role": "system", "content": [{"type": "text", "text": words, "cache_control": {"type": "ephemeral"}}]}]
+    plain = first + [{"role": "system", "content": words}]
+    before = client.messages.create(model="m", max_tokens=200, tools=TOOLS, messages=listed, system=[
+        {"type": "text", "text": billing % "aaaaa"}, {"type": "text", "text": "You are an agent."}])
+    after = client.messages.create(model="m", max_tokens=200, tools=TOOLS, system=[
+        {"type": "text", "text": billing % "bbbbb"}, {"type": "text", "text": "You are an agent."}],
+        messages=plain + [turn(before), results(before)])
+    assert text(after) == DONE
+    assert after.usage.cache_read_input_tokens >= before.usage.input_tokens + before.usage.cache_read_input_tokens - 1

@@ -278,7 +278,7 @@ START_TEST(compaction_edit_is_accepted_with_a_note)
     struct chat_request *r =
         take(BODY(USER("\"q\""), ",\"context_management\":{\"edits\":[{\"type\":\"clear_thinking_20251015\",\"keep\":"
                                  "\"all\"},{\"type\":\"compact_20260112\"}]}"));
-    ck_assert(r->notes && str_starts(r->notes->text, STR("context_management.edits.1: ")));
+    ck_assert(r->notes && str_starts(r->notes->text, STR("context_management.edits.1")));
     chat_request_destroy(r);
     r = take(BODY(USER("\"q\""), ",\"context_management\":{\"edits\":[{\"type\":\"clear_thinking_20251015\",\"keep\":"
                                  "\"all\"}]}"));

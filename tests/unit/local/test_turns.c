@@ -234,7 +234,8 @@ static bool knows(struct call_memory *m, const char *id, const char *text, const
     struct chat_block blocks[] = {
         {.kind = CHAT_TEXT, .text = str_from(text)},
         {.kind = CHAT_TOOL_USE, .id = str_from(id), .name = STR("get"), .input = json_loads(input, 0, NULL)}};
-    bool found = call_memory_find(m, &raw, &thinking, &(struct chat_message){CHAT_ASSISTANT, blocks, 2});
+    bool found = call_memory_find(m, &raw, &thinking,
+                                  &(struct chat_message){.role = CHAT_ASSISTANT, .blocks = blocks, .n_blocks = 2});
     json_decref(blocks[1].input);
     buf_deinit(&raw);
     buf_deinit(&thinking);
@@ -292,6 +293,6 @@ static void add_tests(TCase *tc)
     tcase_add_test(tc, memory_is_bounded_and_drops_what_was_not_used);
 }
 
-extern unit_adder add_signature_tests, add_constrain_tests;
+extern unit_adder add_signature_tests, add_constrain_tests, add_edits;
 
-UNIT_MAIN("local", add_tests, add_signature_tests, add_constrain_tests)
+UNIT_MAIN("local", add_tests, add_signature_tests, add_constrain_tests, add_edits)

@@ -62,7 +62,7 @@ START_TEST(silent_stream_gets_pings_from_the_start)
     ptrdiff_t ping = str_find(buf_str(&reply), STR("event: ping\ndata: {\"type\":\"ping\"}\n\n"), 0);
     ptrdiff_t start = str_find(buf_str(&reply), STR("event: message_start"), 0);
     ck_assert(ping > 0 && ping < start);
-    ck_assert_uint_ge(loopback_count(&reply, "event: ping"), 6);
+    ck_assert_uint_ge(loopback_count(&reply, "event: ping"), 4);
     finish(&f, &request, &reply);
 }
 END_TEST
@@ -93,12 +93,12 @@ START_TEST(stream_is_never_silent)
     fixture_start(&f);
     unsigned gap = longest_gap_ms(&f, &reply,
                                   fixture_message(&request, true,
-                                                  "!wait 900\nstart 7\nwait 900\nopen thinking\nwait 900\ndelta hm\n"
-                                                  "wait 900\nclose\nopen text\nwait 900\ndelta x\nclose\nopen tool\n"
-                                                  "wait 900\ndelta {}\nwait 900\nclose\nwait 900\nfinish tool"));
+                                                  "!wait 1200\nstart 7\nwait 1200\nopen thinking\nwait 1200\ndelta hm\n"
+                                                  "wait 1200\nclose\nopen text\nwait 1200\ndelta x\nclose\nopen tool\n"
+                                                  "wait 1200\ndelta {}\nwait 1200\nclose\nwait 1200\nfinish tool"));
     ck_assert_int_eq(fixture_status(&reply), 200);
     ck_assert(loopback_has(&reply, "message_stop"));
-    ck_assert_msg(gap < 500, "%u ms of silence", gap);
+    ck_assert_msg(gap < 900, "%u ms of silence", gap);
     finish(&f, &request, &reply);
 }
 END_TEST
@@ -115,10 +115,10 @@ START_TEST(compaction_is_never_silent)
         &request, "/v1/messages", "",
         "{\"model\":\"m\",\"max_tokens\":9,\"stream\":true,\"messages\":[{\"role\":\"user\",\"content\":\"a\"}],"
         "\"compaction\":{\"type\":\"summarize\",\"instructions\":\"!start 7\\nopen text\\nrepeat 300 "
-        "long\\nwait 900\\ndelta x\\nclose\\nfinish end\"}}");
+        "long\\nwait 1200\\ndelta x\\nclose\\nfinish end\"}}");
     unsigned gap = longest_gap_ms(&f, &reply, buf_str(&request));
     ck_assert(loopback_has(&reply, "compaction_delta") && loopback_count(&reply, "event: ping") >= 5);
-    ck_assert_msg(gap < 500, "%u ms of silence", gap);
+    ck_assert_msg(gap < 900, "%u ms of silence", gap);
     finish(&f, &request, &reply);
 }
 END_TEST
