@@ -240,12 +240,16 @@ bench-agent: all $(VENV)/done ## one task of Claude Code with Qwen2.5-Coder-1.5B
 bench: all ## speed against llama.cpp, alternating pairs (NAMES=...)
 	tools/bench $(NAMES)
 
+WALKS ?= 10000
+grammar-walks: $(BUILD)/tests/grammar_walks $(VENV)/done ## random walks through masks, judged by python-jsonschema (WALKS=N of each schema)
+	PARLEY_WALKS=$(WALKS) $(VENV)/bin/python -m pytest -q -p no:cacheprovider tests/compare/test_grammar.py
+
 $(BUILD)/tests/bench_grammar: tests/bench/bench_grammar.c $(LIB)
 	@mkdir -p $(@D)
 	$(CC) $(CPPFLAGS_ALL) $(CFLAGS_ALL) -o $@ $< $(LIB) $(LIBS)
 
 bench-grammar: $(BUILD)/tests/bench_grammar ## masks, checks and compile times beside llguidance and xgrammar (DATA=DIR)
-	$(PYTHON) tools/bench-grammar $(DATA)/json-schemas/maskbench $(BENCH_ARGS)
+	$(PYTHON) tools/bench-grammar $(DATA) $(BENCH_ARGS)
 
 check: all ## layers, sizes, instruction sets, format
 	@tools/install-deps $(CHECK_DEPS)
@@ -264,7 +268,7 @@ clean: ## remove build/
 	rm -rf build
 
 FORCE:
-.PHONY: all unit tools kernels fuzz run test test-build test-python oracle oracle-if-there models peers compare bench check test-clients \
+.PHONY: all unit tools kernels fuzz run test test-build test-python oracle oracle-if-there models peers compare bench check test-clients bench-grammar grammar-walks \
     clients test-clients-if-there bench-agent \
     install help clean unit-build fuzz-library fuzz-replay sanitized FORCE
 .SECONDARY:
