@@ -74,10 +74,10 @@ $(PROGRAM): $(BUILD)/obj/main.o $(LIB)
 
 # One test program a component: tests/unit/NAME/*.c -> build/MODE/tests/unit-NAME
 define unit_rule
-$(BUILD)/tests/unit-$(1): $(wildcard tests/unit/$(1)/*.c) $(wildcard tests/unit/*.h tests/unit/$(1)/*.h) $(LIB)
+$(BUILD)/tests/unit-$(1): $(wildcard tests/unit/$(1)/*.c) $(wildcard tests/*.h tests/unit/*.h tests/unit/$(1)/*.h) $(LIB)
 	@mkdir -p $$(@D)
 	@echo "  LINK $$@"
-	$(Q)$$(CC) $$(CPPFLAGS_ALL) -Itests/unit $$(CFLAGS_ALL) -Wno-missing-prototypes -o $$@ $$(filter %.c,$$^) $$(LIB) $$(LIBS) \
+	$(Q)$$(CC) $$(CPPFLAGS_ALL) -Itests/unit -Itests $$(CFLAGS_ALL) -Wno-missing-prototypes -o $$@ $$(filter %.c,$$^) $$(LIB) $$(LIBS) \
 	    $$(shell pkg-config --cflags --libs check)
 endef
 $(foreach u,$(UNITS),$(eval $(call unit_rule,$(u))))
@@ -184,9 +184,9 @@ sanitized: $(VENV)/done ## server and threaded parts under AddressSanitizer and 
 	    -p no:cacheprovider tests/e2e/test_lifecycle.py -k 'parallel or interrupt'
 
 # All data sets of a folder laid out as ../shared/data; without that folder the project's own small sample.
-$(BUILD)/tests/oracle: $(wildcard tests/oracle/*.c tests/oracle/*.h) $(LIB)
+$(BUILD)/tests/oracle: $(wildcard tests/oracle/*.c tests/oracle/*.h tests/walk.h) $(LIB)
 	@mkdir -p $(@D)
-	$(CC) $(CPPFLAGS_ALL) -Itests/oracle $(CFLAGS_ALL) -o $@ $(filter %.c,$^) $(LIB) $(LIBS)
+	$(CC) $(CPPFLAGS_ALL) -Itests/oracle -Itests $(CFLAGS_ALL) -o $@ $(filter %.c,$^) $(LIB) $(LIBS)
 
 oracle: $(BUILD)/tests/oracle ## all data sets of DATA=DIR through the real code
 	$< $(DATA)

@@ -23,6 +23,8 @@ int cli_chat(const struct options *o);
 int cli_tokenize(const struct options *o);
 int cli_inspect(const struct options *o);
 int cli_bench(const struct options *o);
+/* bench --kernels, with one number of threads; the level as --cpu-level says. */
+bool cli_bench_kernels(const struct options *o, int n_threads, bool first, struct err *e);
 int cli_grammar(const struct options *o);
 
 /* The part of bench that compares decoding with and without --schema. */
@@ -44,6 +46,8 @@ struct stack { /* members are NULL until loaded; each needs those above it */
     double load_s;
 };
 bool stack_open_file(struct stack *s, const struct options *o, struct err *e); /* gguf only */
+/* The text of --chat-template-file, or empty. Lives as long as the stack. */
+bool stack_read_template(struct stack *s, const struct options *o, struct str *text, struct err *e);
 bool stack_open_model(struct stack *s, const struct options *o, uint32_t threads, bool check_only, struct err *e);
 bool stack_open_engine(struct stack *s, const struct options *o, struct err *e);  /* up to the engine */
 bool stack_open_backend(struct stack *s, const struct options *o, struct err *e); /* everything */

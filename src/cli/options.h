@@ -26,7 +26,7 @@ struct options_list {
 
 struct options {
     /* the model and the engine */
-    const char *model, *cpu_level, *chat_template_file;
+    const char *model, *cpu_level, *chat_template_file, *dialect;
     struct options_list alias;
     uint32_t ctx_size, parallel, threads, batch_size, cache_ram_mib;
     /* the server */
@@ -41,6 +41,7 @@ struct options {
     uint64_t seed;
     /* bench: comma-separated lists */
     const char *bench_prompt, *bench_gen, *bench_depth, *bench_parallel, *bench_threads;
+    bool kernels;
     uint32_t repetitions;
     /* grammar */
     const char *check;

@@ -115,7 +115,7 @@ bool stack_open_model(struct stack *s, const struct options *o, uint32_t threads
     return s->model != NULL;
 }
 
-static bool read_template(struct stack *s, const struct options *o, struct str *text, struct err *e)
+bool stack_read_template(struct stack *s, const struct options *o, struct str *text, struct err *e)
 {
     *text = STR_NONE;
     if (!o->chat_template_file) return true;
@@ -173,8 +173,9 @@ static bool open_local(struct stack *s, const struct options *o, struct err *e)
     config.n_params = info.n_params;
     config.size_bytes = gguf_file_bytes(s->gguf);
     if (stat(o->model ? o->model : o->file, &st) == 0) config.model_created = st.st_mtime;
-    if (!sampling_defaults(&config.sampling, s->gguf, o, e) || !read_template(s, o, &config.chat_template, e))
+    if (!sampling_defaults(&config.sampling, s->gguf, o, e) || !stack_read_template(s, o, &config.chat_template, e))
         return false;
+    config.dialect = str_from(o->dialect);
     buf_init(&key_path, 4096);
     state_path(&key_path, "key");
     config.key_path = buf_str(&key_path);

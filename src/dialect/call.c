@@ -207,7 +207,7 @@ bool dialect_call_name_set(struct dialect_parser *p, struct str name)
         c->tool = tool_find(p, name);
     }
     if (!c->tool) {
-        if (c->need_known || !name.len || name.len > 128) return false;
+        if (c->need_known || !p->o.n_tools || !name.len || name.len > 128) return false;
         for (size_t i = 0; i < name.len; i++) {
             char ch = name.ptr[i];
             bool plain = (ch >= 'a' && ch <= 'z') || (ch >= 'A' && ch <= 'Z') || (ch >= '0' && ch <= '9') ||

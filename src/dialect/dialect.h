@@ -27,6 +27,7 @@ const struct dialect *dialect_at(size_t i); /* NULL behind the last row */
 struct dialect_traits {
     bool thinks;                       /* the family has reasoning markers */
     struct str think_start, think_end; /* e.g. "<think>", "</think>"; empty when it has none */
+    bool opening_is_text;              /* think_start is words that the reader sees as part of the reasoning */
     bool calls_are_control;            /* markers are control tokens: the engine must show them (show_control) */
     struct str calls_in_thinking[DIALECT_MARKS_MAX]; /* call marks that end the reasoning, too; empty = none */
     struct str call_start; /* what a forced call begins with, up to the name; empty = not expressible */
@@ -71,6 +72,8 @@ struct dialect_options {
     const struct chat_tool *tools; /* of the request; borrowed for the parser's life */
     size_t n_tools;                /* 0: no call is looked for, everything is text or thinking */
     bool in_thinking;              /* the prompt has opened the reasoning already */
+    struct str opened_thinking;    /* ... with words that belong to it (dialect_traits.opening_is_text), or empty */
+    bool json_answer;              /* the answer is to be one JSON value: a code fence around it is taken off */
     bool plain_text;               /* the answer behind the reasoning is text, whatever it looks like */
     bool keep_thinking;            /* false: reasoning is parsed but not reported (thinking is off for the client) */
     struct str opened_call; /* text of a call that the prompt has forced already (dialect_traits.call_start ...) */

@@ -100,6 +100,7 @@ struct grammar_form {
     bool braces;                          /* { and } around the object; without, it begins with its first member */
     bool nested;                          /* objects inside are written so, too; else as JSON */
     bool words;                           /* True, False and None besides JSON's */
+    bool quotes;                          /* strings in single quotes, too */
     bool keeps_newline;                   /* raw strings may begin with a line end */
     bool control;                         /* the marks may be control tokens */
     /* Filled by grammar_put_form: how values inside are written (NULL = JSON); JSON but for the words. */

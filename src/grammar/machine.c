@@ -245,9 +245,10 @@ static const struct literal {
     size_t len;
 } literals[] = {{"true", 4}, {"false", 5}, {"null", 4}, {"True", 4}, {"False", 5}, {"None", 4}};
 
-void start_string(struct machine *m, struct alt *a, const struct frame *frame)
+void start_string(struct machine *m, struct alt *a, const struct frame *frame, uint8_t quote)
 {
-    machine_emit(m, (struct thread){.kind = THREAD_STRING, .alt = a, .dfa = a->string.dfa, .frame = frame});
+    uint32_t own = frame && frame->inner && frame->inner->quotes ? quote : 0;
+    machine_emit(m, (struct thread){.kind = THREAD_STRING, .alt = a, .dfa = a->string.dfa, .frame = frame, .aux = own});
 }
 
 static void start_alt(struct machine *m, struct alt *a, const struct frame *frame, uint8_t byte)
@@ -255,8 +256,9 @@ static void start_alt(struct machine *m, struct alt *a, const struct frame *fram
     struct thread t = {.alt = a, .frame = frame, .start = (uint32_t)(m->text.len - 1)};
     uint32_t capital = 0;
     switch (byte) {
+    case '\'':
     case '"':
-        if (a->type == TYPE_STR) start_string(m, a, frame);
+        if (a->type == TYPE_STR) start_string(m, a, frame, byte);
         return;
     case '{':
         if (a->type == TYPE_OBJ) open_object(m, a, frame);
@@ -290,7 +292,7 @@ static void step_value(struct machine *m, struct thread t, uint8_t byte)
     const struct grammar_form *form = t.frame ? t.frame->inner : NULL;
     if (take_space(m, &t, byte)) return;
     bool quote = form && form->quote.len && (byte == (uint8_t)form->quote.ptr[0] || byte == (uint8_t)GRAMMAR_CONTROL);
-    bool word = form && form->words && strchr("TFN", byte);
+    bool word = form && ((form->words && strchr("TFN", byte)) || (form->quotes && byte == '\''));
     if (!quote && !word && !strchr("\"{[tfn-0123456789", byte)) return;
     if (byte == 0 || !node_expand(m->g, t.state)) return;
     bool tagged = t.frame && t.frame->form && t.frame->form->tagged; /* its strings are raw, not values */

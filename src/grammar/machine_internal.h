@@ -13,7 +13,7 @@ enum thread_kind {
     THREAD_VALUE,    // before a value: state = node
     THREAD_LITERAL,  // state = place, aux = 0 true, 1 false, 2 null
     THREAD_NUMBER,   // state = place in the syntax, start = its first byte in the text
-    THREAD_STRING,   // state of dfa, count = characters
+    THREAD_STRING,   // state of dfa, count = characters, aux = the quote where it is one of Python
     THREAD_KEY,      // the same; start = its first byte in the text
     THREAD_COLON,    // state = node of the value
     THREAD_MEMBER,   // behind "{"
@@ -124,7 +124,7 @@ void step_bare_key(struct machine *m, struct thread t, uint8_t byte);
 bool form_forbids(const struct machine *m, const struct thread *t, uint8_t byte);
 uint64_t form_hash(const struct machine *m, const struct thread *t);
 bool lex_plain(struct machine *m, struct thread *t, uint8_t byte, uint32_t max);
-void start_string(struct machine *m, struct alt *a, const struct frame *frame);
+void start_string(struct machine *m, struct alt *a, const struct frame *frame, uint8_t quote);
 bool take_space(struct machine *m, struct thread *t, uint8_t byte); /* it was white space, and t went on or died */
 enum lexed { LEX_DEAD, LEX_MORE, LEX_CLOSED };
 enum lexed lex_string(struct machine *m, struct thread *t, uint8_t byte, uint32_t min, uint32_t max);

@@ -261,6 +261,7 @@ static bool is_content(struct grammar *g, const struct thread *t)
 {
     if ((t->kind != THREAD_STRING && t->kind != THREAD_KEY) || t->escape) return false;
     if (t->frame && (t->frame->guard || (t->kind == THREAD_KEY && t->frame->form))) return false;
+    if (t->kind == THREAD_STRING && t->aux == '\'') return false; /* plain tokens may hold this quote */
     return t->kind == THREAD_STRING || dfa_count(g, t->dfa, t->state) >= COUNT_MANY;
 }
 

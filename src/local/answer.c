@@ -99,11 +99,19 @@ struct answer *answer_create(const struct answer_config *config)
     struct dialect_options options = {.tools = req->tools,
                                       .n_tools = req->tool_choice == CHAT_TOOLS_NONE ? 0 : req->n_tools,
                                       .in_thinking = config->in_thinking,
+                                      .json_answer = req->output_schema != NULL,
                                       .plain_text =
                                           req->output_schema && (!req->n_tools || req->tool_choice == CHAT_TOOLS_NONE),
                                       .keep_thinking = req->thinking != CHAT_THINKING_OFF,
                                       .opened_call = buf_str(&a->opened_call)};
+    struct dialect_traits traits;
+    dialect_traits_get(config->dialect, &traits);
+    struct buf opening;
+    buf_init(&opening, 1 << 10);
+    if (config->in_thinking && traits.opening_is_text) buf_printf(&opening, "%.*s\n", STR_ARG(traits.think_start));
+    options.opened_thinking = buf_str(&opening);
     a->parser = dialect_parser_create(config->dialect, &options);
+    buf_deinit(&opening);
     return a;
 }
 

@@ -522,7 +522,7 @@ struct local *local_create(struct engine *g, const struct tokenizer *t, const st
     l->memory = call_memory_create(MEMORY_BYTES);
     signature_key_load(l->key, config->key_path);
     if (!copy_names(l, config, e)) goto out_arena;
-    if (!(l->prompts = prompt_maker_create(t, config->chat_template, l->memory, e))) goto out_arena;
+    if (!(l->prompts = prompt_maker_create(t, config->chat_template, config->dialect, l->memory, e))) goto out_arena;
     note_dialect(l);
     if (!queue_init(&l->work, e)) goto out_prompts;
     if (!queue_init(&l->news, e)) goto out_work;
@@ -571,6 +571,15 @@ void local_destroy(struct local *l)
 struct backend *local_backend(struct local *l)
 {
     return &l->backend;
+}
+
+bool local_describe(struct buf *out, const struct tokenizer *t, struct str chat_template, struct str dialect,
+                    struct err *e)
+{
+    struct prompt_maker *p = prompt_maker_create(t, chat_template, dialect, NULL, e);
+    bool ok = p && (prompt_describe(p, out) || err_set(e, ERR_TOO_LARGE, "the description does not fit the buffer"));
+    prompt_maker_destroy(p);
+    return ok;
 }
 
 bool local_render(const struct local *l, struct buf *out, const struct chat_request *req, struct err *e)

@@ -135,6 +135,13 @@ bool prompt_seam(struct buf *out, struct str raw, struct str tail, struct str le
     return buf_append(out, tail) && buf_append(out, raw);
 }
 
+bool prompt_describe(const struct prompt_maker *p, struct buf *out)
+{
+    buf_printf(out, "dialect %s; put right for the template: ", dialect_name(p->dialect));
+    shape_describe(&p->shapes[0], out);
+    return !out->failed;
+}
+
 static void find_shapes(struct prompt_maker *p)
 {
     struct buf rules;
@@ -143,9 +150,8 @@ static void find_shapes(struct prompt_maker *p)
     p->shapes[2].system_as_user = p->shapes[3].system_as_user = true;
     p->shapes[3].tools = p->shapes[3].calls = p->shapes[3].results = false;
     buf_init(&rules, 4096);
-    shape_describe(&p->shapes[0], &rules);
-    log_info("chat template: dialect %s; what is put right for it: %.*s", dialect_name(p->dialect),
-             STR_ARG(buf_str(&rules)));
+    prompt_describe(p, &rules);
+    log_info("chat template: %.*s", STR_ARG(buf_str(&rules)));
     buf_deinit(&rules);
 }
 
@@ -158,7 +164,19 @@ static bool knows_reasoning(const struct dialect_traits *traits, struct str sour
     return has_start || has_end || (traits->thinks && !traits->think_end.len);
 }
 
-struct prompt_maker *prompt_maker_create(const struct tokenizer *t, struct str template_text,
+static bool choose_dialect(struct prompt_maker *p, struct str name, struct str template_text, struct err *e)
+{
+    struct buf names;
+    p->dialect = name.len ? dialect_find(name) : dialect_detect(template_text);
+    if (p->dialect) return true;
+    buf_init(&names, 4096);
+    for (size_t i = 0; dialect_at(i); i++) buf_printf(&names, "%s%s", i ? ", " : "", dialect_name(dialect_at(i)));
+    err_set(e, ERR_INVALID, "no dialect is named \"%.*s\"; there are %.*s", STR_ARG(name), STR_ARG(buf_str(&names)));
+    buf_deinit(&names);
+    return false;
+}
+
+struct prompt_maker *prompt_maker_create(const struct tokenizer *t, struct str template_text, struct str dialect_name,
                                          struct call_memory *memory, struct err *e)
 {
     struct prompt_maker *p = mem_zalloc(sizeof *p);
@@ -172,12 +190,11 @@ struct prompt_maker *prompt_maker_create(const struct tokenizer *t, struct str t
         source = str_from(chatml);
     }
     p->template = jinja_compile(source, (struct jinja_options){.trim_blocks = true, .lstrip_blocks = true}, e);
-    if (!p->template) {
-        err_prefix(e, "chat template: ");
-        mem_free(p);
+    if (!p->template) err_prefix(e, "chat template: ");
+    if (!p->template || !choose_dialect(p, dialect_name, source, e)) {
+        prompt_maker_destroy(p);
         return NULL;
     }
-    p->dialect = dialect_detect(source);
     dialect_traits_get(p->dialect, &p->traits);
     p->thinks = knows_reasoning(&p->traits, source);
     p->takes_effort = str_find(source, STR("reasoning_effort"), 0) >= 0;
