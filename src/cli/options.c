@@ -78,8 +78,9 @@ static const struct row rows[] = {
     {"n-parallel", "np", KIND_STR, CMD_BENCH, AT(bench_parallel), 0, 0, "1", "N[,N...]", "sequences at the same time"},
     {"threads", "t", KIND_STR, CMD_BENCH, AT(bench_threads), 0, 0, "0", "N[,N...]",
      "thread counts; 0 = physical cores"},
-    {"kernels", NULL, KIND_FLAG, CMD_BENCH, AT(kernels), 0, 0, NULL, NULL,
-     "no model: measure the products of every weight type beside this machine's ceilings"},
+    {"kernels", NULL, KIND_STR, CMD_BENCH, AT(kernels), 0, 0, NULL, "TYPES",
+     "no model: measure the products of weight types (\"all\", or names separated by commas) beside this machine's "
+     "ceilings"},
     {"repetitions", "r", KIND_U32, CMD_BENCH, AT(repetitions), 1, 1000, "5", "N", "runs of each test"},
     {"batch-size", "b", KIND_U32, CMD_BENCH, AT(batch_size), 1, 8192, "512", "N", "most tokens of one step"},
     {"json", NULL, KIND_FLAG, CMD_INSPECT | CMD_BENCH | CMD_TOKENIZE, AT(json), 0, 0, NULL, NULL,

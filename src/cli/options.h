@@ -41,7 +41,7 @@ struct options {
     uint64_t seed;
     /* bench: comma-separated lists */
     const char *bench_prompt, *bench_gen, *bench_depth, *bench_parallel, *bench_threads;
-    bool kernels;
+    const char *kernels;
     uint32_t repetitions;
     /* grammar */
     const char *check;
