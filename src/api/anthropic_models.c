@@ -23,23 +23,25 @@ static void write_flag(struct buf *out, const char *name, bool supported)
 static void write_capabilities(struct buf *out, const struct chat_model *m)
 {
     buf_append(out, STR(",\"capabilities\":{"));
-    static const char *const never[] = {"batch", "citations", "code_execution", "pdf_input", "structured_outputs"};
+    static const char *const never[] = {"batch", "citations", "code_execution", "pdf_input"};
     for (size_t i = 0; i < sizeof never / sizeof *never; i++) {
         write_flag(out, never[i], false);
         buf_append_char(out, ',');
     }
     buf_append(out, STR("\"context_management\":{\"supported\":false,\"clear_thinking_20251015\":{\"supported\":false},"
                         "\"clear_tool_uses_20250919\":{\"supported\":false},"
-                        "\"compact_20260112\":{\"supported\":false}},"
-                        "\"effort\":{\"supported\":false,"));
+                        "\"compact_20260112\":{\"supported\":false}},"));
+    buf_printf(out, "\"effort\":{\"supported\":%s,", m->thinking ? "true" : "false");
     static const char *const efforts[] = {"low", "medium", "high", "max", "xhigh"};
     for (size_t i = 0; i < sizeof efforts / sizeof *efforts; i++) {
         if (i) buf_append_char(out, ',');
-        write_flag(out, efforts[i], false);
+        write_flag(out, efforts[i], m->thinking);
     }
     buf_append(out, STR("},\"server_tools\":{\"supported\":false,\"code_execution\":{\"supported\":false},"
                         "\"web_search\":{\"supported\":false}},"));
     write_flag(out, "image_input", m->images);
+    buf_append_char(out, ',');
+    write_flag(out, "structured_outputs", m->structured);
     buf_printf(out, ",\"thinking\":{\"supported\":%s,\"types\":{", m->thinking ? "true" : "false");
     static const char *const modes[] = {"adaptive", "between_tools", "disabled", "enabled"};
     for (size_t i = 0; i < sizeof modes / sizeof *modes; i++) {

@@ -112,16 +112,17 @@ static bool decode_thinking(struct decoder *d, const json_t *body)
     if (!thinking) return true;
     size_t at = path_push(d, "thinking");
     if (!json_is_object(thinking)) return decode_mismatch(d, "an object", thinking);
-    struct str type = STR("");
+    struct str type = STR(""), display = STR("");
     int64_t budget = 0;
     bool has_budget = false;
-    if (!field_str(d, &type, thinking, "type", true) ||
+    if (!field_str(d, &type, thinking, "type", true) || !field_str(d, &display, thinking, "display", false) ||
         !field_integer(d, &budget, &has_budget, thinking, "budget_tokens", 0, INT32_MAX))
         return false;
     /* Modes are an open list: what is not off lets the model decide. */
     if (str_eq(type, STR("disabled"))) d->r->thinking = CHAT_THINKING_OFF;
     else if (str_eq(type, STR("enabled"))) d->r->thinking = CHAT_THINKING_ON;
     else d->r->thinking = CHAT_THINKING_ADAPTIVE;
+    d->r->thinking_omitted = str_eq(display, STR("omitted"));
     d->r->thinking_budget = d->r->thinking == CHAT_THINKING_OFF ? 0 : (uint32_t)budget;
     path_pop(d, at);
     return true;
@@ -147,7 +148,15 @@ static bool decode_format(struct decoder *d, const json_t *parent, const char *k
     path_push(d, "schema");
     if (!json_is_object(schema)) return decode_mismatch(d, "an object", json_object_get(format, "schema"));
     d->r->output_schema = schema;
+    d->r->output_where = arena_try_str(&d->r->arena, (struct str){d->path, d->path_len});
     path_pop(d, at);
+    if (!d->r->output_where.ptr) return decode_fail(d, "out of memory");
+    if (d->r->n_messages && d->r->messages[d->r->n_messages - 1].role == CHAT_ASSISTANT) {
+        path_push(d, key);
+        return decode_fail(d,
+                           "structured output cannot continue an answer that is begun already: the last message must "
+                           "not be the assistant's");
+    }
     return true;
 }
 
@@ -185,10 +194,10 @@ static bool decode_body(struct decoder *d, const json_t *body)
     if (!field_str(d, &d->r->model, body, "model", true)) return false;
     if (!d->r->model.len || d->r->model.len > 256)
         return decode_fail(d, "model: Input should have 1 to 256 bytes, found %zu", d->r->model.len);
-    return check_refused(d, body) && decode_system(d, body) && decode_messages(d, body) && decode_tools(d, body) &&
-           decode_max_tokens(d, body) && decode_stops(d, body) && decode_sampling(d, body) &&
-           decode_thinking(d, body) && decode_output(d, body) && decode_metadata(d, body) &&
-           field_bool(d, &d->r->stream, body, "stream");
+    return check_refused(d, body) && decode_system(d, body) && decode_tools(d, body) && decode_messages(d, body) &&
+           decode_tool_choice(d, body) && decode_max_tokens(d, body) && decode_stops(d, body) &&
+           decode_sampling(d, body) && decode_thinking(d, body) && decode_output(d, body) && decode_metadata(d, body) &&
+           decode_context(d, body) && field_bool(d, &d->r->stream, body, "stream");
 }
 
 static bool parse(struct chat_request *r, char *body, size_t body_len, struct anthropic_error *e)

@@ -212,9 +212,14 @@ int cli_bench(const struct options *o)
     struct lists lists;
     bool first = true;
     bool ok = lists_parse(&lists, o, &e);
+    if (ok && o->schema) return cli_bench_schema(o, lists.gens.items[0], lists.threads.items[0], &e) ? 0 : cli_fail(&e);
     if (ok && o->json) puts("[");
     for (size_t i = 0; ok && i < lists.threads.n; i++) {
         struct stack s = {0};
+        if (o->kernels) {
+            ok = cli_bench_kernels(o, (int)lists.threads.items[i], i == 0, &e);
+            continue;
+        }
         ok = stack_open_file(&s, o, &e) && stack_open_model(&s, o, lists.threads.items[i], false, &e) &&
              run_all(&s, o, &lists, &first, &e);
         stack_close(&s);

@@ -72,23 +72,37 @@ static json_t *types_json(const struct gguf *g)
     return list;
 }
 
-static json_t *report(const struct stack *s, const struct options *o)
+/* The dialect of the template and what is put right for it; what is wrong with it where it does not compile. */
+static json_t *dialect_json(struct stack *s, const struct options *o)
+{
+    struct str template;
+    struct buf text;
+    struct err e = {0};
+    buf_init(&text, 1 << 16);
+    bool ok = stack_read_template(s, o, &template, &e) &&
+              local_describe(&text, s->tokenizer, template, str_from(o->dialect), &e);
+    json_t *v = str_json(ok ? buf_str(&text) : str_from(e.msg));
+    buf_deinit(&text);
+    return v;
+}
+
+static json_t *report(struct stack *s, const struct options *o)
 {
     struct model_info m;
     struct tokenizer_info t;
     model_info_get(s->model, &m);
     tokenizer_info_get(s->tokenizer, &t);
     uint32_t n_ctx = m.n_ctx_train < 32768 ? m.n_ctx_train : 32768;
-    return json_pack("{s:s, s:I, s:I, s:I, s:o, s:o, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:o, s:o, s:o, s:o}",
-                     "file", o->model ? o->model : o->file, "file_bytes", (json_int_t)gguf_file_bytes(s->gguf), "parts",
-                     (json_int_t)gguf_part_count(s->gguf), "gguf_version", (json_int_t)gguf_version(s->gguf),
-                     "architecture", str_json(m.arch), "name", str_json(m.name), "params", (json_int_t)m.n_params,
-                     "layers", (json_int_t)m.n_layers, "embedding", (json_int_t)m.n_embd, "feed_forward",
-                     (json_int_t)m.n_ff, "heads", (json_int_t)m.n_heads, "kv_heads", (json_int_t)m.n_kv_heads,
-                     "vocabulary", (json_int_t)m.n_vocab, "context_train", (json_int_t)m.n_ctx_train, "sliding_window",
-                     (json_int_t)m.sliding_window, "types", types_json(s->gguf), "tokenizer",
-                     tokenizer_json(s->tokenizer), "memory", memory_json(&m, n_ctx), "chat_template",
-                     t.chat_template.len ? str_json(t.chat_template) : json_null());
+    return json_pack(
+        "{s:s, s:I, s:I, s:I, s:o, s:o, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:o, s:o, s:o, s:o, s:o}", "file",
+        o->model ? o->model : o->file, "file_bytes", (json_int_t)gguf_file_bytes(s->gguf), "parts",
+        (json_int_t)gguf_part_count(s->gguf), "gguf_version", (json_int_t)gguf_version(s->gguf), "architecture",
+        str_json(m.arch), "name", str_json(m.name), "params", (json_int_t)m.n_params, "layers", (json_int_t)m.n_layers,
+        "embedding", (json_int_t)m.n_embd, "feed_forward", (json_int_t)m.n_ff, "heads", (json_int_t)m.n_heads,
+        "kv_heads", (json_int_t)m.n_kv_heads, "vocabulary", (json_int_t)m.n_vocab, "context_train",
+        (json_int_t)m.n_ctx_train, "sliding_window", (json_int_t)m.sliding_window, "types", types_json(s->gguf),
+        "tokenizer", tokenizer_json(s->tokenizer), "memory", memory_json(&m, n_ctx), "dialect", dialect_json(s, o),
+        "chat_template", t.chat_template.len ? str_json(t.chat_template) : json_null());
 }
 
 static long long number(const json_t *r, const char *key)
@@ -133,6 +147,7 @@ static void print_text(const json_t *r)
            (double)number(memory, "weights_bytes") / 1e6, (double)number(memory, "kv_bytes_per_token") / 1e3,
            (double)number(memory, "kv_bytes_at_context") / 1e6, number(memory, "context"),
            (double)number(memory, "scratch_bytes") / 1e6);
+    printf("  %-18s %s\n", "calls", json_string_value(json_object_get(r, "dialect")));
     const char *template = json_string_value(json_object_get(r, "chat_template"));
     if (template) printf("  %-18s %zu bytes:\n%s\n", "chat template", strlen(template), template);
     else printf("  %-18s none: ChatML will be used\n", "chat template");

@@ -26,7 +26,7 @@ struct options_list {
 
 struct options {
     /* the model and the engine */
-    const char *model, *cpu_level, *chat_template_file;
+    const char *model, *cpu_level, *chat_template_file, *dialect;
     struct options_list alias;
     uint32_t ctx_size, parallel, threads, batch_size, cache_ram_mib;
     /* the server */
@@ -35,12 +35,13 @@ struct options {
     struct options_list api_key, cors, allowed_host;
     bool no_catch_all;
     /* generation */
-    const char *prompt, *system, *file;
+    const char *prompt, *system, *file, *schema;
     uint32_t n_predict, top_k;
     float temperature, top_p, min_p, repeat_penalty;
     uint64_t seed;
     /* bench: comma-separated lists */
     const char *bench_prompt, *bench_gen, *bench_depth, *bench_parallel, *bench_threads;
+    const char *kernels;
     uint32_t repetitions;
     /* grammar */
     const char *check;

@@ -13,6 +13,7 @@
 #include "cli/cli.h"
 
 #define MAX_PROMPT_BYTES ((size_t)64 << 20)
+#define MAX_SCHEMA_BYTES ((size_t)16 << 20)
 
 struct answering {
     struct buf *answer;
@@ -65,6 +66,20 @@ bool cli_answer(struct stack *s, struct chat_request *req, struct buf *answer, s
     return !a.failed;
 }
 
+bool cli_set_schema(struct chat_request *req, const struct options *o, struct err *e)
+{
+    json_error_t why;
+    size_t len;
+    if (!o->schema) return true;
+    char *text = cli_read(o->schema, &len, MAX_SCHEMA_BYTES, e);
+    if (!text) return false;
+    req->json = req->output_schema = json_loadb(text, len, JSON_DECODE_ANY, &why);
+    req->output_where = STR("schema");
+    mem_free(text);
+    return req->json ||
+           err_set(e, ERR_INVALID, "--schema %s: no valid JSON: %s (line %d)", o->schema, why.text, why.line);
+}
+
 static volatile sig_atomic_t stop_requested;
 
 static void on_interrupt(int sig)
@@ -103,8 +118,11 @@ int cli_run(const struct options *o)
         prompt.len > 0 || err_set(&e, ERR_INVALID, "the prompt is empty: give -p TEXT or write it to standard input");
     ok = ok && stack_open_backend(&s, o, &e);
     if (ok) {
+        struct chat_request *req = request_of(o, prompt);
         sigaction(SIGINT, &(struct sigaction){.sa_handler = on_interrupt}, NULL);
-        ok = cli_answer(&s, request_of(o, prompt), NULL, &usage, &stop_requested, &e);
+        ok = cli_set_schema(req, o, &e);
+        if (!ok) chat_request_destroy(req);
+        ok = ok && cli_answer(&s, req, NULL, &usage, &stop_requested, &e);
     }
     stack_close(&s);
     mem_free(text);

@@ -115,7 +115,7 @@ bool stack_open_model(struct stack *s, const struct options *o, uint32_t threads
     return s->model != NULL;
 }
 
-static bool read_template(struct stack *s, const struct options *o, struct str *text, struct err *e)
+bool stack_read_template(struct stack *s, const struct options *o, struct str *text, struct err *e)
 {
     *text = STR_NONE;
     if (!o->chat_template_file) return true;
@@ -173,8 +173,9 @@ static bool open_local(struct stack *s, const struct options *o, struct err *e)
     config.n_params = info.n_params;
     config.size_bytes = gguf_file_bytes(s->gguf);
     if (stat(o->model ? o->model : o->file, &st) == 0) config.model_created = st.st_mtime;
-    if (!sampling_defaults(&config.sampling, s->gguf, o, e) || !read_template(s, o, &config.chat_template, e))
+    if (!sampling_defaults(&config.sampling, s->gguf, o, e) || !stack_read_template(s, o, &config.chat_template, e))
         return false;
+    config.dialect = str_from(o->dialect);
     buf_init(&key_path, 4096);
     state_path(&key_path, "key");
     config.key_path = buf_str(&key_path);
@@ -183,9 +184,8 @@ static bool open_local(struct stack *s, const struct options *o, struct err *e)
     return s->local != NULL;
 }
 
-bool stack_open_backend(struct stack *s, const struct options *o, struct err *e)
+bool stack_open_engine(struct stack *s, const struct options *o, struct err *e)
 {
-    double from = clock_seconds();
     if (!stack_open_file(s, o, e)) return false;
     s->tokenizer = tokenizer_create(s->gguf, e);
     if (!s->tokenizer || !stack_open_model(s, o, o->threads, false, e)) return false;
@@ -195,7 +195,13 @@ bool stack_open_backend(struct stack *s, const struct options *o, struct err *e)
                                    .max_queue = o->max_queue,
                                    .kv_bytes = (size_t)o->cache_ram_mib << 20};
     s->engine = engine_create(s->model, s->compute, s->tokenizer, &config, e);
-    if (!s->engine || !open_local(s, o, e)) return false;
+    return s->engine != NULL;
+}
+
+bool stack_open_backend(struct stack *s, const struct options *o, struct err *e)
+{
+    double from = clock_seconds();
+    if (!stack_open_engine(s, o, e) || !open_local(s, o, e)) return false;
     s->load_s = clock_seconds() - from;
     return true;
 }

@@ -99,5 +99,13 @@ struct compute_ceiling {
     double int8_gmacs, f32_gmacs, dram_gbs; /* all threads together, measured now (about 0.2 s) */
 };
 void compute_measure(struct compute *c, struct compute_ceiling *out);
+/* Rates of products with weights of one type, for each number of tokens ms[i]: quantising the input included. Up to
+ * MEASURE_STREAM_MAX tokens read weights that do not fit a cache. gbs counts packed bytes. Takes about a second. */
+#define MEASURE_STREAM_MAX 16
+struct compute_rate {
+    double gmacs, gbs;
+};
+bool compute_measure_products(struct compute *c, struct compute_rate *out, const int *ms, int n_ms,
+                              enum quant_type type, struct err *e);
 
 #endif

@@ -5,6 +5,7 @@
 #include "compute/compute.h"
 
 struct team;
+struct weight_slab;
 
 /* n_threads workers including the caller of team_run; NULL when the system gives no threads. */
 struct team *team_create(int n_threads);
@@ -49,6 +50,7 @@ struct compute {
     struct scratch acts[ACT_FORMAT_MAX]; /* quantised inputs of the current product */
     struct scratch fine_x, fine_y;       /* compute_norm_matmul_fine: rows and their remainders, both products */
     struct scratch partials;             /* attention: partial results of split rows */
+    struct weight_slab *slab;            /* the open one, or NULL */
     struct worker_scratch *workers;      /* [n_threads] */
 };
 
@@ -59,9 +61,20 @@ struct weight_segment { /* consecutive rows of one type */
     int n_panels;
     int out; /* first output element */
 };
+/* A mapping that weights share: most matrices of a small model are below the size of a huge page, and reading them from
+ * small pages costs a quarter of the bandwidth. */
+struct weight_slab {
+    uint8_t *map;
+    size_t size, used;
+    int n_live; /* weights in it */
+    bool open;  /* compute may put more into it */
+};
+void weight_slab_close(struct weight_slab *slab);
+
 struct weight {
     int n_in, n_out, n_parts, n_segments, panel_rows;
-    uint8_t *map;
+    struct weight_slab *slab;
+    uint8_t *map; /* in the slab */
     size_t map_bytes;
     int *part_offsets; /* [n_parts] */
     struct weight_segment *segments;

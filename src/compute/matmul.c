@@ -151,13 +151,22 @@ static void commit_item(void *ctx, int from, int to, int worker)
         memcpy(y + (size_t)t * r.target->y_stride, result + (size_t)t * stride, stride * sizeof *y);
 }
 
-/* An item is a few panels: enough work that claiming is cheap, few enough that no thread waits long for another. */
+#define ITEM_ROWS_MAX 256
+#define ITEMS_A_THREAD 8
+
+/* An item is a few panels: enough work that claiming is cheap, few enough that no thread waits long for another. Many
+ * tokens do not fit the caches near a core, and the panels of an item share what is read of them: as many as leave
+ * every thread several items. */
 static int panels_an_item(const struct matmul_job *job)
 {
     const double macs = 3e6; /* some ten microseconds */
-    double panel_macs = (double)job->k * job->c->kernels.panel_rows * job->m;
-    int n = 2;
+    const int panel_rows = job->c->kernels.panel_rows, most = ITEM_ROWS_MAX / panel_rows;
+    double panel_macs = (double)job->k * panel_rows * job->m;
+    int n = 2, n_panels = 0;
+    for (int i = 0; i < job->n_targets; i++)
+        for (int s = 0; s < job->targets[i].w->n_segments; s++) n_panels += job->targets[i].w->segments[s].n_panels;
     while (n < 16 && n * panel_macs < macs) n *= 2;
+    while (n < most && n_panels / (2 * n) >= ITEMS_A_THREAD * job->c->n_threads) n *= 2;
     return n;
 }
 

@@ -1,9 +1,64 @@
-/* weight: packs rows of tensors into panels, one mapping for a fused product. Parts of one type that follow each other
- * share panels (their rows are consecutive); a change of type starts a new segment at a panel border. */
+/* weight: packs rows of tensors into panels, one piece of memory for a fused product. Parts of one type that follow
+ * each other share panels (their rows are consecutive); a change of type starts a new segment at a panel border. */
 #include <string.h>
 
 #include "base/alloc.h"
 #include "compute/compute_internal.h"
+
+/* ---- memory ---- */
+
+#define SLAB_BYTES ((size_t)32 << 20)
+
+static void slab_free_if_unused(struct weight_slab *slab)
+{
+    if (slab->open || slab->n_live) return;
+    mem_unmap(slab->map, slab->size);
+    mem_free(slab);
+}
+
+static struct weight_slab *slab_open(size_t size)
+{
+    uint8_t *map = mem_try_map(size);
+    if (!map) return NULL;
+    struct weight_slab *slab = mem_zalloc(sizeof *slab);
+    slab->map = map;
+    slab->size = size;
+    slab->open = true;
+    return slab;
+}
+
+void weight_slab_close(struct weight_slab *slab)
+{
+    if (!slab) return;
+    slab->open = false;
+    slab_free_if_unused(slab);
+}
+
+/* Gives w its memory: of the open slab where it fits, of a new one, or of its own if it is large. Pages that nobody
+ * writes cost nothing, so the end of a slab may stay empty. */
+static bool memory_take(struct compute *c, struct weight *w)
+{
+    size_t bytes = (w->map_bytes + 63) & ~(size_t)63;
+    struct weight_slab *slab = c->slab;
+    if (bytes > SLAB_BYTES / 4) {
+        slab = slab_open(bytes);
+        if (slab) slab->open = false;
+    } else if (!slab || bytes > slab->size - slab->used) {
+        slab = slab_open(SLAB_BYTES);
+        if (slab) {
+            weight_slab_close(c->slab);
+            c->slab = slab;
+        }
+    }
+    if (!slab) return false;
+    w->slab = slab;
+    w->map = slab->map + slab->used;
+    slab->used += bytes;
+    slab->n_live++;
+    return true;
+}
+
+/* ---- packing ---- */
 
 struct pack_job {
     const struct kernels *kernels;
@@ -91,8 +146,7 @@ struct weight *weight_create(struct compute *c, const struct weight_part *parts,
     w->part_offsets = mem_zalloc((size_t)n_parts * sizeof *w->part_offsets);
     w->segments = mem_zalloc((size_t)n_parts * sizeof *w->segments);
     if (!layout(w, c, parts, e)) goto out_destroy;
-    w->map = mem_try_map(w->map_bytes);
-    if (!w->map) {
+    if (!memory_take(c, w)) {
         err_set(e, ERR_TOO_LARGE, "weights: no memory for %zu bytes", w->map_bytes);
         goto out_destroy;
     }
@@ -115,7 +169,10 @@ out_destroy:
 void weight_destroy(struct weight *w)
 {
     if (!w) return;
-    mem_unmap(w->map, w->map_bytes);
+    if (w->slab) {
+        w->slab->n_live--;
+        slab_free_if_unused(w->slab);
+    }
     mem_free(w->part_offsets);
     mem_free(w->segments);
     mem_free(w);

@@ -185,11 +185,13 @@ void dialect_call_finish(struct dialect_parser *p, bool cut)
     }
 }
 
+/* One that can be called, if there is one of that name. */
 static const struct chat_tool *tool_find(const struct dialect_parser *p, struct str name)
 {
-    for (size_t i = 0; i < p->o.n_tools; i++)
-        if (str_eq(p->o.tools[i].name, name)) return &p->o.tools[i];
-    return NULL;
+    const struct chat_tool *found = NULL;
+    for (size_t i = 0; i < p->o.n_tools && (!found || found->withheld); i++)
+        if (str_eq(p->o.tools[i].name, name)) found = &p->o.tools[i];
+    return found;
 }
 
 bool dialect_call_name_set(struct dialect_parser *p, struct str name)
@@ -205,7 +207,7 @@ bool dialect_call_name_set(struct dialect_parser *p, struct str name)
         c->tool = tool_find(p, name);
     }
     if (!c->tool) {
-        if (c->need_known || !name.len || name.len > 128) return false;
+        if (c->need_known || !p->o.n_tools || !name.len || name.len > 128) return false;
         for (size_t i = 0; i < name.len; i++) {
             char ch = name.ptr[i];
             bool plain = (ch >= 'a' && ch <= 'z') || (ch >= 'A' && ch <= 'Z') || (ch >= '0' && ch <= '9') ||

@@ -23,11 +23,14 @@ const struct dialect *dialect_find(struct str name); /* by name, for --dialect; 
 const char *dialect_name(const struct dialect *d);
 const struct dialect *dialect_at(size_t i); /* NULL behind the last row */
 
+#define DIALECT_MARKS_MAX 3
 struct dialect_traits {
     bool thinks;                       /* the family has reasoning markers */
     struct str think_start, think_end; /* e.g. "<think>", "</think>"; empty when it has none */
+    bool opening_is_text;              /* think_start is words that the reader sees as part of the reasoning */
     bool calls_are_control;            /* markers are control tokens: the engine must show them (show_control) */
-    struct str call_start;             /* what a forced call begins with, up to the name; empty = not expressible */
+    struct str calls_in_thinking[DIALECT_MARKS_MAX]; /* call marks that end the reasoning, too; empty = none */
+    struct str call_start; /* what a forced call begins with, up to the name; empty = not expressible */
 };
 void dialect_traits_get(const struct dialect *d, struct dialect_traits *out);
 
@@ -69,6 +72,9 @@ struct dialect_options {
     const struct chat_tool *tools; /* of the request; borrowed for the parser's life */
     size_t n_tools;                /* 0: no call is looked for, everything is text or thinking */
     bool in_thinking;              /* the prompt has opened the reasoning already */
+    struct str opened_thinking;    /* ... with words that belong to it (dialect_traits.opening_is_text), or empty */
+    bool json_answer;              /* the answer is to be one JSON value: a code fence around it is taken off */
+    bool plain_text;               /* the answer behind the reasoning is text, whatever it looks like */
     bool keep_thinking;            /* false: reasoning is parsed but not reported (thinking is off for the client) */
     struct str opened_call; /* text of a call that the prompt has forced already (dialect_traits.call_start ...) */
     size_t max_bytes;       /* budget of everything held; 0 = 64 MiB */
@@ -83,7 +89,7 @@ void dialect_parser_destroy(struct dialect_parser *p);
  * BLOCK_CLOSE. TOOL_USE deltas are pieces of one JSON object, sent while the arguments come in; their concatenation is
  * always valid JSON. Text is held back while it may be a marker, while it is a call whose name is not known yet, and
  * while the whole answer may still be a call without markers. White space around blocks is dropped; a first line keeps
- * its indentation. */
+ * its indentation, and a text that was cut what stood before the cut. */
 void dialect_parser_feed(struct dialect_parser *p, struct str text, chat_sink *sink, void *ctx);
 /* The answer ended. cut: by a limit, not by the model. A call that is open then is closed as valid JSON; it is counted
  * by dialect_parser_calls only when nothing but end marks and brackets was missing and the model ended the answer

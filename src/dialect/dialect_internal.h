@@ -54,7 +54,9 @@ struct dialect {
     bool control;           /* the markers are control tokens */
     bool json_key_is_name;  /* {"NAME": {arguments}} */
     bool writes_json;       /* calls are written as JSON; its tags are only read */
+    bool args_may_lead;     /* "arguments" may stand before "name" */
     bool newlines;          /* tagged values stand on lines of their own */
+    bool opening_is_text;   /* what opens the reasoning is read as part of it */
     bool typed_tags;        /* tags say string="true" or string="false" */
 };
 extern const struct dialect dialect_rows[];
@@ -134,9 +136,10 @@ struct dialect_parser {
     struct markers text_marks, think_marks, value_ends, call_tails;
     struct call call;
     struct buf white;      /* white space that waits for the text behind it */
+    struct buf hidden;     /* reasoning that is not reported, in case that nothing follows it */
     struct buf held_calls; /* bare calls that were read whole, as JSON lines, until the answer's end */
     enum chat_block_kind open_kind;
-    bool is_open, has_text, thought, bare_done, think_cut, started, in_header_body, over_budget, calls_off;
+    bool is_open, has_text, in_fence, thought, bare_done, think_cut, started, in_header_body, over_budget, calls_off;
     size_t n_calls, n_seen, think_bytes, n_late_failures;
 };
 

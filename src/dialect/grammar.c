@@ -12,6 +12,7 @@
 
 #define NOWHERE GRAMMAR_NOWHERE
 #define MAX_TRIGGERS 96
+#define MAX_ARGUMENTS_FIRST 16
 #define SPACE "[ \\t\\r\\n]{0,20}"
 
 struct maker {
@@ -100,7 +101,7 @@ static void tagged_form(struct maker *m)
     struct grammar_form *f = &m->form;
     const char *quote = has_attributes(d) ? "\"" : "", *line = d->newlines ? "\n" : "";
     size_t n = 0;
-    f->tagged = true;
+    f->tagged = f->words = true;
     f->keeps_newline = d->newlines;
     f->key_open = join(m, FORM_SPACE, d->par_open[0], quote);
     f->key_close = join(m, quote, d->typed_tags ? " string=\"true\"" : "", join(m, d->par_head_end, line, "").ptr);
@@ -125,8 +126,9 @@ static void find_form(struct maker *m)
     } else if (d->syntax == CALL_PYTHON) {
         f->key_close = STR("=");
         f->between = STR(", ");
-        f->words = true;
+        f->words = f->quotes = true;
     } else if (d->quote) {
+        f->words = true;
         f->key_close = STR(":");
         f->between = STR(",");
         f->close = STR("}");
@@ -159,7 +161,7 @@ static char *object_schema(const json_t *schema)
 {
     json_t *copy = json_is_object(schema) ? json_copy((json_t *)(uintptr_t)schema) : json_object();
     json_object_set_new(copy, "type", json_string("object"));
-    char *text = json_dumps(copy, JSON_COMPACT);
+    char *text = json_dumps(copy, JSON_COMPACT | JSON_REAL_PRECISION(15)); /* 0.1 stays 0.1 */
     json_decref(copy);
     return text;
 }
@@ -237,13 +239,26 @@ static uint32_t object_lead(struct maker *m, uint32_t tail)
     return either(m, at, spaced(m, "\"type\" : \"function\" , ", at));
 }
 
+/* "arguments" before "name", as some write it: every tool's arguments are followed until the name decides. */
+static uint32_t arguments_first(struct maker *m)
+{
+    uint32_t all = NOWHERE, end = spaced(m, "\" }", grammar_put_return(m->g));
+    for (size_t i = 0; i < m->n; i++) {
+        uint32_t at = grammar_put_text(m->g, m->names[i], end);
+        all = either(m, all, arguments(m, i, spaced(m, " , \"name\" : \"", at)));
+    }
+    return spaced(m, "\"arguments\" : ", all);
+}
+
 /* The rule of a whole object. */
 static uint32_t object(struct maker *m)
 {
     if (m->object != NOWHERE) return m->object;
     uint32_t tail = object_tail(m);
     if (m->d->json_key_is_name) return m->object = spaced(m, "{ \"", tail);
-    return m->object = spaced(m, "{ ", object_lead(m, tail));
+    uint32_t lead = object_lead(m, tail);
+    if (m->d->args_may_lead && m->n <= MAX_ARGUMENTS_FIRST) lead = either(m, lead, arguments_first(m));
+    return m->object = spaced(m, "{ ", lead);
 }
 
 /* Behind the last or only object of a list. */
@@ -394,7 +409,12 @@ static uint32_t calls(struct maker *m, uint32_t after, bool triggers)
     const struct dialect *d = m->d;
     bool section = d->section_start[0] != NULL;
     uint32_t more = m->o->single ? NOWHERE : grammar_put_link(m->g), next = after, all;
-    if (section) next = spaced(m, " ", marker(m, d->section_end[0], after));
+    if (section) {
+        uint32_t ends = NOWHERE;
+        for (size_t i = 0; i < ROW_WORDS && d->section_end[i]; i++)
+            ends = either(m, ends, marker(m, d->section_end[i], after));
+        next = spaced(m, " ", ends);
+    }
     if (more != NOWHERE) next = either(m, next, more);
     all = marked_call(m, next, triggers);
     if (d->bare_json && !section) {
@@ -545,7 +565,7 @@ static uint32_t answer(struct maker *m)
     uint32_t end = grammar_put_end(m->g), value = NOWHERE, call = NOWHERE;
     bool forced = o->choice == CHAT_TOOLS_ANY || o->choice == CHAT_TOOLS_ONE;
     if (o->output_schema && !forced) {
-        char *text = json_dumps(o->output_schema, JSON_COMPACT | JSON_ENCODE_ANY);
+        char *text = json_dumps(o->output_schema, JSON_COMPACT | JSON_ENCODE_ANY | JSON_REAL_PRECISION(15));
         if (!text) return NOWHERE;
         value = grammar_put_value(m->g, str_from(text), true, o->output_where, spaced(m, " ", end), m->e);
         value = spaced(m, " ", value);
@@ -570,6 +590,7 @@ static bool pick_tools(struct maker *m, struct arena *a)
     m->args = arena_try_alloc(a, room * sizeof *m->args);
     if (!m->names || !m->tools || !m->places || !m->args) return err_set(m->e, ERR_TOO_LARGE, "too many tools");
     for (size_t i = 0; i < o->n_tools && o->choice != CHAT_TOOLS_NONE; i++) {
+        if (o->tools[i].withheld) continue;
         if (o->choice == CHAT_TOOLS_ONE && !str_eq(o->tools[i].name, o->choice_name)) continue;
         m->names[m->n] = o->tools[i].name;
         m->args[m->n] = NOWHERE;

@@ -55,7 +55,10 @@ void dialect_parser_emit(struct dialect_parser *p, enum chat_block_kind kind, st
     if (p->is_open && p->open_kind != kind) dialect_parser_close_block(p);
     if (kind == CHAT_THINKING) {
         p->think_bytes += s.len;
-        if (!p->o.keep_thinking) return;
+        if (!p->o.keep_thinking) {
+            buf_append(&p->hidden, s);
+            return;
+        }
     }
     size_t from = 0, to = s.len;
     if (!p->is_open) {
@@ -129,7 +132,7 @@ static void prepare_markers(struct dialect_parser *p)
 {
     static const char *const header_words[] = {"<|end|>",     "<|return|>", "<|call|>", "<|start|>",
                                                "<|channel|>", "<|eom|>",    "<|eot|>",  NULL};
-    static const char *const line_words[] = {">>>", NULL}, *const fence[] = {"```", NULL};
+    static const char *const line_words[] = {">>>", NULL}, *const fence[] = {"```json", "```", NULL};
     static const char *const bare[] = {"[{\"name\":", "{\"name\":", "{\"type\": \"function\",", NULL};
     const struct dialect *d = p->d;
     const char *const *header = d->header == HEADER_NAME_LINE ? line_words : header_words;
@@ -141,13 +144,12 @@ static void prepare_markers(struct dialect_parser *p)
         dialect_markers_add(&p->text_marks, header, MARK_HEADER);
         dialect_markers_add(&p->think_marks, header, MARK_HEADER);
     }
-    if (p->o.n_tools) {
-        for (int i = 0; i < (d->calls_in_thinking ? 2 : 1); i++) {
-            struct markers *m = i ? &p->think_marks : &p->text_marks;
-            dialect_markers_add(m, d->section_start, MARK_SECTION);
-            dialect_markers_add(m, d->call_start, MARK_CALL);
-            dialect_markers_add(m, d->fn_open, MARK_FUNCTION);
-        }
+    /* Without tools, too: what looks like a call then comes back as text, but whole. */
+    for (int i = 0; i < (d->calls_in_thinking ? 2 : 1); i++) {
+        struct markers *m = i ? &p->think_marks : &p->text_marks;
+        dialect_markers_add(m, d->section_start, MARK_SECTION);
+        dialect_markers_add(m, d->call_start, MARK_CALL);
+        dialect_markers_add(m, d->fn_open, MARK_FUNCTION);
     }
     if (p->o.n_tools && !d->header && d->syntax == CALL_JSON && d->call_start[0])
         dialect_markers_add(&p->text_marks, bare, MARK_BARE);
@@ -190,7 +192,12 @@ static void on_marker(struct dialect_parser *p, const struct marker *m)
     switch (m->kind) {
     case MARK_THINK_START:
         p->pos += m->text.len;
-        if (thinking ? p->started : !(blank || !p->is_open || p->d->think_anywhere))
+        if (p->d->opening_is_text && str_eq(m->text, str_from(p->d->think_start[0])) && !(thinking && p->started) &&
+            (thinking || blank)) {
+            if (!thinking) think_begin(p);
+            p->started = true;
+            dialect_parser_emit(p, CHAT_THINKING, m->text);
+        } else if (thinking ? p->started : !(blank || !p->is_open || p->d->think_anywhere))
             dialect_parser_emit(p, kind, m->text);
         else if (!thinking) think_begin(p);
         break;
@@ -245,6 +252,44 @@ static int bare_start(const struct dialect_parser *p, size_t *skip, bool final)
     return line < 20 && (s.ptr[to] == '{' || s.ptr[to] == '[');
 }
 
+/* An answer that is to be one JSON value, in a code fence: its first line is skipped; -1: not known yet. */
+static int json_fence(struct dialect_parser *p, bool final)
+{
+    struct str s = dialect_parser_rest(p);
+    size_t i = 0;
+    while (i < s.len && is_space(s.ptr[i])) i++;
+    struct str rest = str_slice(s, i, s.len);
+    if (rest.len < 3 && !final && str_starts(STR("```"), rest)) return -1;
+    if (!str_starts(rest, STR("```"))) return 0;
+    ptrdiff_t line = str_find(rest, STR("\n"), 0);
+    if (line < 0 && rest.len < 20 && !final) return -1;
+    if (line < 0 || line >= 20) return 0;
+    p->pos += i + (size_t)line + 1;
+    p->in_fence = true;
+    return 1;
+}
+
+/* What may be the closing fence at the end of s: it waits, and goes when the answer ends. */
+static size_t fence_tail(struct str s)
+{
+    size_t at = s.len, ticks = 0;
+    while (at && is_space(s.ptr[at - 1])) at--;
+    while (at && s.ptr[at - 1] == '`' && ticks < 3) at--, ticks++;
+    while (ticks && at && is_space(s.ptr[at - 1])) at--;
+    return at;
+}
+
+/* Plain text has begun, unless a marker may stand before its first letter. */
+static bool at_marker(const struct dialect_parser *p, struct str s, bool final)
+{
+    const struct marker *m;
+    size_t at;
+    if (p->is_open && p->open_kind == CHAT_TEXT) return false;
+    while (s.len && is_space(*s.ptr)) s = str_slice(s, 1, s.len);
+    if (s.len) dialect_markers_scan(&p->text_marks, &at, &m, s, final);
+    return !s.len || at == 0;
+}
+
 static bool text_step(struct dialect_parser *p, bool final)
 {
     enum chat_block_kind kind = p->state == IN_THINKING ? CHAT_THINKING : CHAT_TEXT;
@@ -252,6 +297,17 @@ static bool text_step(struct dialect_parser *p, bool final)
     size_t at, skip = 0;
     struct str s = dialect_parser_rest(p);
     if (!s.len) return false;
+    if (kind == CHAT_TEXT && p->o.json_answer && !p->has_text && !p->in_fence) {
+        int fence = json_fence(p, final);
+        if (fence) return fence > 0;
+    }
+    if (kind == CHAT_TEXT && p->in_fence) {
+        s.len = fence_tail(s);
+        if (final && str_eq(str_trim(str_slice(dialect_parser_rest(p), s.len, p->in.len)), STR("```")))
+            p->in.len = p->pos + s.len;
+        if (!s.len) return false;
+        final = true;
+    }
     if (kind == CHAT_TEXT) {
         int bare = bare_start(p, &skip, final);
         if (bare < 0 && s.len < MAX_HEAD) return false;
@@ -262,6 +318,11 @@ static bool text_step(struct dialect_parser *p, bool final)
             p->call.native = p->d->bare_json;
             return true;
         }
+    }
+    if (kind == CHAT_TEXT && p->o.plain_text && !at_marker(p, s, final)) {
+        dialect_parser_emit(p, kind, s);
+        p->pos += s.len;
+        return false;
     }
     bool found = dialect_markers_scan(kind == CHAT_TEXT ? &p->text_marks : &p->think_marks, &at, &m, s, final);
     for (size_t i = 0; i < at && !p->started; i++) p->started = !is_space(s.ptr[i]);
@@ -366,14 +427,18 @@ struct dialect_parser *dialect_parser_create(const struct dialect *d, const stru
     if (!size_mul(&part, budget, 8) || !size_add(&part, part, (size_t)1 << 16)) part = budget;
     p->d = d;
     p->o = *o;
+    if (o->plain_text) p->o.n_tools = 0;
     buf_init(&p->in, budget);
     buf_init(&p->white, (size_t)1 << 16);
     buf_init(&p->held_calls, budget);
+    buf_init(&p->hidden, budget);
     struct buf *parts[] = {&c->name, &c->id, &c->args, &c->scratch, &c->par, &c->other};
     for (size_t i = 0; i < sizeof parts / sizeof *parts; i++) buf_init(parts[i], part);
     dialect_value_init(&c->value, &c->args, str_from(d->quote));
+    c->value.python = d->syntax == CALL_PYTHON;
     prepare_markers(p);
     p->thought = o->in_thinking;
+    buf_append(&p->in, o->opened_thinking);
     p->state = o->in_thinking ? IN_THINKING : d->header ? IN_HEADER : IN_TEXT;
     if (o->opened_call.len) {
         p->state = d->header ? IN_HEADER : IN_TEXT;
@@ -386,8 +451,8 @@ void dialect_parser_destroy(struct dialect_parser *p)
 {
     if (!p) return;
     struct call *c = &p->call;
-    struct buf *parts[] = {&p->in,   &p->white,   &p->held_calls, &c->name, &c->id,
-                           &c->args, &c->scratch, &c->par,        &c->other};
+    struct buf *parts[] = {&p->in, &p->white, &p->held_calls, &p->hidden, &c->name,
+                           &c->id, &c->args,  &c->scratch,    &c->par,    &c->other};
     for (size_t i = 0; i < sizeof parts / sizeof *parts; i++) buf_deinit(parts[i]);
     dialect_value_deinit(&c->value);
     mem_free(p);
@@ -412,10 +477,27 @@ void dialect_parser_feed(struct dialect_parser *p, struct str text, chat_sink *s
     else run(p, false);
 }
 
+/* The answer was cut within the mark that ends its reasoning: that half is no thought. */
+static bool is_half_end(const struct dialect_parser *p)
+{
+    struct str rest = dialect_parser_rest(p);
+    for (size_t i = 0; i < ROW_WORDS && p->d->think_end[i]; i++)
+        if (rest.len > 2 && str_starts(str_from(p->d->think_end[i]), rest)) return true;
+    return false;
+}
+
+/* An answer that never left its hidden reasoning: it is all there is. */
+static void give_hidden(struct dialect_parser *p)
+{
+    p->state = IN_TEXT;
+    dialect_parser_emit(p, CHAT_TEXT, buf_str(&p->hidden));
+}
+
 void dialect_parser_finish(struct dialect_parser *p, bool cut, chat_sink *sink, void *ctx)
 {
     p->sink = sink;
     p->ctx = ctx;
+    if (p->state == IN_THINKING && is_half_end(p)) p->in.len = p->pos;
     for (;;) {
         run(p, true);
         if (p->state != IN_CALL && p->state != IN_BARE_TAIL) break;
@@ -423,8 +505,11 @@ void dialect_parser_finish(struct dialect_parser *p, bool cut, chat_sink *sink, 
     }
     enum chat_block_kind kind = p->state == IN_THINKING ? CHAT_THINKING : CHAT_TEXT;
     dialect_parser_emit(p, kind, dialect_parser_rest(p));
+    if (kind == CHAT_THINKING && !cut && !p->has_text && !p->n_seen) give_hidden(p);
     buf_clear(&p->in);
     p->pos = 0;
+    bool is_cut_text = cut && p->is_open && p->open_kind == CHAT_TEXT && p->white.len;
+    if (is_cut_text) dialect_parser_event(p, CHAT_EVENT_DELTA, buf_str(&p->white));
     dialect_parser_close_block(p);
 }
 

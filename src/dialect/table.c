@@ -188,7 +188,8 @@ const struct dialect dialect_rows[] = {
      .id_mark = "[CALL_ID]",
      .control = true,
      .list = LIST_ALLOWED,
-     .id_last = "id"},
+     .id_last = "id",
+     .id_first = "id"},
     {.name = "nemotron-v2",
      .forced = "<TOOLCALL>[{\"name\": \"",
      .detect = {"<TOOLCALL>"},
@@ -237,6 +238,7 @@ const struct dialect dialect_rows[] = {
     {.name = "apriel",
      .forced = "<tool_calls>[{\"name\": \"",
      .detect = {"<tool_calls>"},
+     .opening_is_text = true,
      .think_start = {"Here are my reasoning steps:", "<think>", "<thinking>"},
      .think_end = {"[BEGIN FINAL RESPONSE]", "</think>", "</thinking>"},
      .call_start = {"<tool_calls>"},
@@ -258,7 +260,8 @@ const struct dialect dialect_rows[] = {
      HERMES_CALLS,
      .bare_json = true,
      .calls_in_thinking = true,
-     .list = LIST_ALLOWED},
+     .list = LIST_ALLOWED,
+     .id_last = "id"},
     {.name = "hermes",
      .forced = HERMES_FORCED,
      .detect = {"<tool_call>"},
@@ -270,7 +273,8 @@ const struct dialect dialect_rows[] = {
      .fn_close = {"</function>"},
      .par_open = {"<parameter="},
      .par_head_end = ">",
-     .par_close = {"</parameter>"}},
+     .par_close = {"</parameter>"},
+     .args_may_lead = true},
     {.name = "llama3",
      .forced = "{\"name\": \"",
      .detect = {"<|start_header_id|>"},
@@ -335,5 +339,10 @@ void dialect_traits_get(const struct dialect *d, struct dialect_traits *out)
     out->think_start = str_from(d->think_start[0]);
     out->think_end = str_from(d->think_end[0]);
     out->calls_are_control = d->control;
+    out->opening_is_text = d->opening_is_text;
     out->call_start = str_from(d->forced);
+    if (!d->calls_in_thinking) return;
+    out->calls_in_thinking[0] = str_from(d->section_start[0]);
+    out->calls_in_thinking[1] = str_from(d->call_start[0]);
+    out->calls_in_thinking[2] = str_from(d->fn_open[0]);
 }

@@ -1,9 +1,11 @@
 /* typed: what a tool's schema says about the raw text of a tagged argument. A string type keeps the text, any other
  * type is tried as JSON (Python's spelling too) and falls back to a string: the client's validation answers the model
  * then. */
+#include <stdlib.h>
 #include <string.h>
 
 #include "dialect/dialect_internal.h"
+#include "grammar/grammar.h"
 
 #define MAX_UNIONS 64
 
@@ -144,6 +146,22 @@ bool dialect_typed_write(struct buf *out, struct str raw, unsigned types)
     return !out->failed;
 }
 
+/* By the whole schema, as far as it can be enforced. */
+static bool is_valid(const struct chat_tool *tool, const json_t *arguments)
+{
+    struct grammar_options o;
+    struct err e;
+    grammar_options_init(&o);
+    o.strict = false;
+    char *schema = json_dumps(tool->schema, JSON_COMPACT), *text = json_dumps(arguments, JSON_COMPACT);
+    struct grammar *g = schema && text ? grammar_from_schema(str_from(schema), &o, &e) : NULL;
+    bool ok = !g || grammar_check(g, str_from(text), &e);
+    grammar_unref(g);
+    free(schema);
+    free(text);
+    return ok;
+}
+
 bool dialect_typed_fits(const struct chat_tool *tool, const json_t *arguments)
 {
     if (!json_is_object(arguments)) return false;
@@ -161,5 +179,5 @@ bool dialect_typed_fits(const struct chat_tool *tool, const json_t *arguments)
         unsigned types = schema ? schema_types(tool->schema, schema) : 0;
         if (types && !(types & bit_of_value(value))) return false;
     }
-    return true;
+    return is_valid(tool, arguments);
 }

@@ -93,6 +93,7 @@ static void begin_string(struct value *v, char delim)
     }
     buf_append_char(text_of(v), '"');
     v->delim = delim;
+    v->is_raw = false;
     v->n_matched = 0;
     v->high = 0;
     v->state = VALUE_STRING;
@@ -331,7 +332,8 @@ static enum value_result closing_byte(struct value *v, char c)
 static enum value_result string_byte(struct value *v, char c)
 {
     if (!v->delim) return raw_byte(v, c);
-    if (c == '\\') {
+    if (c == '\n' && v->python && !v->in_key) v->is_raw = true;
+    if (c == '\\' && !v->is_raw) {
         v->state = VALUE_ESCAPE;
         return VALUE_MORE;
     }

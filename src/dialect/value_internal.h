@@ -41,8 +41,10 @@ struct value {
     enum value_state state;
     size_t depth;
     uint8_t is_object[VALUE_MAX_DEPTH], has_item[VALUE_MAX_DEPTH];
-    bool in_key, lax_words;
-    char delim;                          /* " or '; 0 = the raw quote */
+    bool in_key;
+    bool python; /* a string over several lines was written without escapes: behind a line end backslashes are text */
+    bool is_raw; /* such a line end was read */
+    char delim;  /* " or '; 0 = the raw quote */
     size_t n_matched;                    /* of the raw quote */
     unsigned hex, n_hex, hex_left, high; /* \u escapes; high: a surrogate that waits for its second half */
 };

@@ -20,14 +20,15 @@ enum phase {
 struct constraint {
     enum phase phase;
     struct grammar_matcher *matcher; /* NULL = the answer is free */
-    struct buf start, end, close, tail;
-    bool has_budget, close_now;
+    struct buf start, end, close, also[ENGINE_ALSO_MAX], tail;
+    size_t longest; /* of end and also */
+    bool has_budget, close_now, is_closing;
     uint32_t budget;
     uint32_t n_space;      /* OPENING, GAP: bytes of white space so far */
     bool is_marker;        /* OPENING: the text can no longer be an answer, only the marker */
     uint32_t n_fed;        /* OPENING: steps of the matcher, to be taken back when it was reasoning after all */
     uint32_t n_tokens;     /* of the reasoning, those of a marker that began included */
-    uint32_t n_counted;    /* of the reasoning, once it has ended */
+    uint32_t n_counted;    /* of the reasoning, once it has ended or its end is forced */
     uint64_t n_bytes;      /* of the reasoning */
     uint64_t ends[RECENT]; /* [token % RECENT]: bytes up to its end */
 };
@@ -46,6 +47,11 @@ static bool copy_reasoning(struct constraint *c, const struct engine_reasoning *
     buf_init(&c->tail, (size_t)1 << 20);
     bool ok = copy_marker(&c->start, r->start, "start", e) && copy_marker(&c->end, r->end, "end", e) &&
               copy_marker(&c->close, r->close, "forced end", e);
+    c->longest = r->end.len;
+    for (size_t i = 0; ok && i < ENGINE_ALSO_MAX; i++) {
+        ok = copy_marker(&c->also[i], r->also[i], "other end", e);
+        if (r->also[i].len > c->longest) c->longest = r->also[i].len;
+    }
     if (!ok) return false;
     if (r->end.len && r->has_budget && str_find(r->close, r->end, 0) < 0)
         return err_set(e, ERR_INVALID, "the forced end of the reasoning does not hold its end marker");
@@ -77,6 +83,7 @@ void constraint_destroy(struct constraint *c)
     buf_deinit(&c->start);
     buf_deinit(&c->end);
     buf_deinit(&c->close);
+    for (size_t i = 0; i < ENGINE_ALSO_MAX; i++) buf_deinit(&c->also[i]);
     buf_deinit(&c->tail);
     mem_free(c);
 }
@@ -140,20 +147,38 @@ static uint32_t tokens_before(const struct constraint *c, uint64_t at)
     return n;
 }
 
+/* The first marker in the tail, or -1; *len = its length when the answer begins behind it, 0 when it begins with it. */
+static ptrdiff_t find_end(const struct constraint *c, size_t *len)
+{
+    struct str tail = buf_str(&c->tail);
+    ptrdiff_t best = str_find(tail, buf_str(&c->end), 0);
+    *len = c->end.len;
+    for (size_t i = 0; i < ENGINE_ALSO_MAX; i++) {
+        ptrdiff_t at = c->also[i].len ? str_find(tail, buf_str(&c->also[i]), 0) : -1;
+        if (at < 0 || (best >= 0 && at >= best)) continue;
+        best = at;
+        *len = 0;
+    }
+    return best;
+}
+
 static bool take_reasoning(struct engine *g, struct constraint *c, uint32_t token)
 {
     struct str piece = piece_of(g, token);
-    size_t before = c->tail.len, keep = c->end.len - 1;
+    size_t before = c->tail.len, keep = c->longest - 1, len;
     if (!buf_append(&c->tail, piece)) return false;
-    ptrdiff_t at = str_find(buf_str(&c->tail), buf_str(&c->end), 0);
+    ptrdiff_t at = find_end(c, &len);
     if (at >= 0) {
-        struct str rest = without_space(str_slice(buf_str(&c->tail), (size_t)at + c->end.len, c->tail.len));
-        if (rest.len && c->matcher && !grammar_matcher_feed(c->matcher, rest)) {
+        struct str answer = without_space(str_slice(buf_str(&c->tail), (size_t)at + len, c->tail.len));
+        bool is_token = answer.len == piece.len && (size_t)at + len == before; /* may be a control token */
+        bool fits = !answer.len || !c->matcher ||
+                    (is_token ? grammar_matcher_accept(c->matcher, token) : grammar_matcher_feed(c->matcher, answer));
+        if (!fits) {
             c->tail.len = before;
             return false;
         }
-        c->n_counted = tokens_before(c, c->n_bytes - before + (uint64_t)at);
-        begin_answer(c, rest.len > 0);
+        if (!c->is_closing) c->n_counted = tokens_before(c, c->n_bytes - before + (uint64_t)at);
+        begin_answer(c, answer.len > 0);
         return true;
     }
     c->n_bytes += piece.len;
@@ -297,6 +322,8 @@ static bool forced_end(struct engine *g, struct constraint *c, struct token_list
     size_t begun = begun_marker(c);
     ptrdiff_t at = str_find(text, buf_str(&c->end), 0);
     if (at < 0) text = buf_str(&c->end), at = 0;
+    c->is_closing = true;
+    c->n_counted = tokens_before(c, c->n_bytes - begun);
     if (begun) text = str_slice(text, (size_t)at + begun, text.len);
     else if (c->tail.len == 0 || c->tail.ptr[c->tail.len - 1] == '\n')
         text = str_starts(text, STR("\n")) ? str_slice(text, 1, text.len) : text;
@@ -317,5 +344,5 @@ bool constraint_ended(struct constraint *c)
 
 uint32_t constraint_n_reasoning(const struct constraint *c)
 {
-    return c->phase == PHASE_REASONING ? c->n_tokens : c->n_counted;
+    return c->phase == PHASE_REASONING && !c->is_closing ? c->n_tokens : c->n_counted;
 }

@@ -62,11 +62,14 @@ typedef void engine_sink(void *ctx, const struct engine_event *ev);
 /* Reasoning that comes before the answer, between markers. No grammar constrains it; white space may stand around the
  * markers. Texts are at most ENGINE_MARKER_MAX bytes and copied. */
 #define ENGINE_MARKER_MAX 250
+#define ENGINE_ALSO_MAX 3
 struct engine_reasoning {
     struct str end;   /* what ends it; empty = the answer has no such section, and all else here means nothing */
     struct str start; /* the answer may begin with this and then reasons; empty = it cannot */
     struct str close; /* what is written where the budget is used up; holds `end` */
-    bool is_open;     /* the prompt has opened it already */
+    /* These end it too, but are the beginning of the answer: models call tools out of their reasoning. Empty = none. */
+    struct str also[ENGINE_ALSO_MAX];
+    bool is_open; /* the prompt has opened it already */
     bool has_budget;
     uint32_t budget; /* most tokens between the markers */
 };

@@ -120,7 +120,7 @@ static struct grammar_form *copy_form(struct grammar *g, const struct grammar_fo
     for (size_t i = 0; i < FORM_FORBIDDEN; i++)
         if (f->forbidden[i].len) f->forbidden[i] = grammar_str(g, f->forbidden[i]);
     struct grammar_form *words = f->words ? grammar_alloc(g, sizeof *words) : NULL;
-    if (words) *words = (struct grammar_form){.words = true, .json = true};
+    if (words) *words = (struct grammar_form){.words = true, .quotes = f->quotes, .json = true};
     f->inner = f->nested ? f : words;
     return f;
 }

@@ -65,10 +65,12 @@ struct grammar *grammar_new(const struct grammar_options *o, struct err *e)
     g->strict = o->strict;
     g->ignore_formats = o->ignore_formats;
     g->max_space = o->max_space;
-    g->where = o->where;
     arena_init(&g->arena, o->max_bytes);
     buf_init(&g->notes, 1 << 16);
-    if (terms_init(g)) return g;
+    bool ok = terms_init(g);
+    if (ok && o->where)
+        ok = (g->where = grammar_str(g, str_from(o->where)).ptr) != NULL; /* it may outlive the caller */
+    if (ok) return g;
     grammar_unref(g);
     err_set(e, ERR_TOO_LARGE, "a budget of %zu bytes is too small for any grammar", o->max_bytes);
     return NULL;

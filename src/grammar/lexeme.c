@@ -88,6 +88,10 @@ static enum lexed lex_escape(struct machine *m, struct thread *t, uint8_t byte, 
         return hex_viable(m, t, 0) ? LEX_MORE : LEX_DEAD;
     }
     const char *at = byte ? strchr(escapes_from, byte) : NULL;
+    if (byte == '\'' && t->kind == THREAD_STRING && t->aux) {
+        t->escape = 0;
+        return lex_plain(m, t, byte, max) ? LEX_MORE : LEX_DEAD;
+    }
     if (!at) return LEX_DEAD;
     t->escape = 0;
     return lex_plain(m, t, (uint8_t)escapes_to[at - escapes_from], max) ? LEX_MORE : LEX_DEAD;
@@ -96,7 +100,8 @@ static enum lexed lex_escape(struct machine *m, struct thread *t, uint8_t byte, 
 enum lexed lex_string(struct machine *m, struct thread *t, uint8_t byte, uint32_t min, uint32_t max)
 {
     if (t->escape) return lex_escape(m, t, byte, max);
-    if (byte == '"') return t->dfa->states[t->state].accepts && t->count >= min ? LEX_CLOSED : LEX_DEAD;
+    uint8_t quote = t->kind == THREAD_STRING && t->aux ? (uint8_t)t->aux : '"'; /* Python's */
+    if (byte == quote) return t->dfa->states[t->state].accepts && t->count >= min ? LEX_CLOSED : LEX_DEAD;
     if (byte == '\\') {
         t->escape = 1;
         return t->count < max && escape_viable(m, t) ? LEX_MORE : LEX_DEAD;

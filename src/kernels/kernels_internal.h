@@ -97,9 +97,10 @@ static inline size_t panel_float_bytes(size_t element, int k)
     return ((size_t)k * PANEL_ROWS * element + 63) & ~(size_t)63;
 }
 
-/* The quantised types, for tables: X(name). */
-#define PANEL_TYPES(X) \
-    X(Q4_0) X(Q4_1) X(Q5_0) X(Q5_1) X(Q8_0) X(Q2_K) X(Q3_K) X(Q4_K) X(Q5_K) X(Q6_K) X(IQ4_NL) X(IQ4_XS) X(MXFP4)
+/* The quantised types, for tables: X(name). Scales of their own for every 32 values, or below a common one for 256. */
+#define PANEL_BLOCK_TYPES(X) X(Q4_0) X(Q4_1) X(Q5_0) X(Q5_1) X(Q8_0) X(IQ4_NL) X(MXFP4)
+#define PANEL_K_TYPES(X) X(Q2_K) X(Q3_K) X(Q4_K) X(Q5_K) X(Q6_K) X(IQ4_XS)
+#define PANEL_TYPES(X) PANEL_BLOCK_TYPES(X) PANEL_K_TYPES(X)
 #define PANEL_FLOAT_TYPES(X) X(F32) X(F16) X(BF16)
 
 /* Sets panel_rows, and k_multiple, panel_bytes and pack of every type (plain C; levels c, avx512 and amx). */

@@ -23,6 +23,7 @@ struct answer {
     struct buf opened_call;
     struct buf raw, text, thinking; /* generated; as the client saw it */
     struct buf block;               /* of the open thinking block */
+    struct buf signature;           /* likewise */
     struct call_text *calls;
     size_t n_calls;
     uint32_t n_generated;
@@ -60,18 +61,27 @@ static void note_delta(struct answer *a, const struct chat_event *ev)
     else if (ev->block == CHAT_THINKING && buf_append(&a->thinking, ev->text)) buf_append(&a->block, ev->text);
 }
 
+static struct str sign(struct answer *a)
+{
+    char text[SIGNATURE_TEXT_BYTES];
+    const struct chat_request *req = a->config.req;
+    buf_clear(&a->signature);
+    if (req->thinking_omitted && signature_seal(&a->signature, a->config.key, req->model, buf_str(&a->block)))
+        return buf_str(&a->signature);
+    signature_make(text, a->config.key, req->model, buf_str(&a->block));
+    buf_clear(&a->signature);
+    buf_append(&a->signature, str_from(text));
+    return buf_str(&a->signature);
+}
+
 static void on_parsed(void *ctx, const struct chat_event *parsed)
 {
     struct answer *a = ctx;
-    char signature[SIGNATURE_TEXT_BYTES];
     struct chat_event ev = *parsed;
     if (a->is_complete) return;
     if (ev.kind == CHAT_EVENT_BLOCK_OPEN) open_block(a, &ev);
     else if (ev.kind == CHAT_EVENT_DELTA) note_delta(a, &ev);
-    else if (ev.kind == CHAT_EVENT_BLOCK_CLOSE && ev.block == CHAT_THINKING) {
-        signature_make(signature, a->config.key, a->config.req->model, buf_str(&a->block));
-        ev.signature = str_from(signature);
-    }
+    else if (ev.kind == CHAT_EVENT_BLOCK_CLOSE && ev.block == CHAT_THINKING) ev.signature = sign(a);
     a->config.sink(a->config.ctx, &ev);
     if (ev.kind == CHAT_EVENT_BLOCK_CLOSE && ev.block == CHAT_TOOL_USE && a->config.req->no_parallel_tools)
         a->is_complete = true;
@@ -82,16 +92,26 @@ struct answer *answer_create(const struct answer_config *config)
     struct answer *a = mem_zalloc(sizeof *a);
     const struct chat_request *req = config->req;
     a->config = *config;
-    struct buf *bufs[] = {&a->opened_call, &a->raw, &a->text, &a->thinking, &a->block};
+    struct buf *bufs[] = {&a->opened_call, &a->raw, &a->text, &a->thinking, &a->block, &a->signature};
     for (size_t i = 0; i < sizeof bufs / sizeof *bufs; i++) buf_init(bufs[i], MAX_BYTES);
     buf_append(&a->opened_call, config->opened_call);
     buf_append(&a->raw, config->opened_call);
     struct dialect_options options = {.tools = req->tools,
                                       .n_tools = req->tool_choice == CHAT_TOOLS_NONE ? 0 : req->n_tools,
                                       .in_thinking = config->in_thinking,
+                                      .json_answer = req->output_schema != NULL,
+                                      .plain_text =
+                                          req->output_schema && (!req->n_tools || req->tool_choice == CHAT_TOOLS_NONE),
                                       .keep_thinking = req->thinking != CHAT_THINKING_OFF,
                                       .opened_call = buf_str(&a->opened_call)};
+    struct dialect_traits traits;
+    dialect_traits_get(config->dialect, &traits);
+    struct buf opening;
+    buf_init(&opening, 1 << 10);
+    if (config->in_thinking && traits.opening_is_text) buf_printf(&opening, "%.*s\n", STR_ARG(traits.think_start));
+    options.opened_thinking = buf_str(&opening);
     a->parser = dialect_parser_create(config->dialect, &options);
+    buf_deinit(&opening);
     return a;
 }
 
@@ -99,7 +119,7 @@ void answer_destroy(struct answer *a)
 {
     if (!a) return;
     dialect_parser_destroy(a->parser);
-    struct buf *bufs[] = {&a->opened_call, &a->raw, &a->text, &a->thinking, &a->block};
+    struct buf *bufs[] = {&a->opened_call, &a->raw, &a->text, &a->thinking, &a->block, &a->signature};
     for (size_t i = 0; i < sizeof bufs / sizeof *bufs; i++) buf_deinit(bufs[i]);
     for (size_t i = 0; i < a->n_calls; i++) {
         buf_deinit(&a->calls[i].name);

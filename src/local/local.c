@@ -12,6 +12,8 @@
 #include "base/queue.h"
 #include "base/rng.h"
 #include "local/answer.h"
+#include "local/constrain.h"
+#include "local/edits.h"
 #include "local/prompt.h"
 #include "local/signature.h"
 
@@ -31,9 +33,11 @@ struct job {
     atomic_uint_fast64_t engine_id; /* 0 = not submitted yet */
     struct buf opened_call;         /* these are set by the worker before the first news */
     bool in_thinking;
-    struct str tail, lead; /* of prompt_seam */
-    struct answer *answer; /* from the first news on; I/O thread */
-    bool started;          /* I/O thread */
+    struct str tail, lead;       /* of prompt_seam */
+    struct lent_grammar grammar; /* goes back after the last news */
+    bool counts_reasoning;       /* the engine does */
+    struct answer *answer;       /* from the first news on; I/O thread */
+    bool started;                /* I/O thread */
 };
 
 enum news_kind { NEWS_COUNTED, NEWS_TOKENISED, NEWS_TEXT, NEWS_FINISHED, NEWS_FAILED };
@@ -55,6 +59,7 @@ struct local {
     const struct tokenizer *tokenizer;
     struct prompt_maker *prompts;
     struct call_memory *memory;
+    struct constraints constraints;
     unsigned char key[SIGNATURE_KEY_BYTES];
     bool show_control; /* the dialect needs control tokens in the text */
     struct chat_sampling sampling;
@@ -104,8 +109,10 @@ static void on_engine_event(void *ctx, const struct engine_event *ev)
     }
     if (ev->kind != ENGINE_TEXT && ev->kind != ENGINE_FINISHED) return;
     struct news *n = news_create(job, ev->kind == ENGINE_TEXT ? NEWS_TEXT : NEWS_FINISHED, ev->text);
-    n->usage = (struct chat_usage){
-        .input_tokens = ev->n_prompt, .cached_tokens = ev->n_cached, .output_tokens = ev->n_generated};
+    n->usage = (struct chat_usage){.input_tokens = ev->n_prompt,
+                                   .cached_tokens = ev->n_cached,
+                                   .output_tokens = ev->n_generated,
+                                   .thinking_tokens = ev->n_reasoning};
     n->finish = ev->finish;
     n->stop_index = ev->stop_index;
     news_send(n);
@@ -133,7 +140,8 @@ static void pick_sampling(struct sampler_params *out, const struct chat_sampling
     else rng_secure(&out->seed, sizeof out->seed);
 }
 
-static bool submit_to_engine(struct job *job, const struct token_list *prompt, struct err *e)
+static bool submit_to_engine(struct job *job, const struct token_list *prompt, const struct engine_reasoning *reasoning,
+                             struct err *e)
 {
     struct local *l = job->local;
     struct engine_request request = {
@@ -144,6 +152,8 @@ static bool submit_to_engine(struct job *job, const struct token_list *prompt, s
         .n_stops = (uint32_t)job->req->n_stops,
         .salt = job->req->salt,
         .show_control = l->show_control,
+        .grammar = job->grammar.grammar,
+        .reasoning = *reasoning,
         .sink = on_engine_event,
         .ctx = job,
     };
@@ -165,6 +175,71 @@ static bool submit_to_engine(struct job *job, const struct token_list *prompt, s
     return ok;
 }
 
+static uint32_t count_text(void *ctx, struct str text)
+{
+    const struct local *l = ctx;
+    struct token_list ids;
+    token_list_init(&ids, (size_t)1 << 26);
+    uint32_t n = tokenizer_encode(l->tokenizer, &ids, text, false, NULL, 0, NULL) ? (uint32_t)ids.n : 0;
+    token_list_deinit(&ids);
+    return n;
+}
+
+/* The prompt; with the client's edits where they are due. */
+static bool make_prompt(struct job *job, struct token_list *prompt, struct prompt *text, struct err *e)
+{
+    struct local *l = job->local;
+    struct chat_context *context = job->req->context;
+    if (!prompt_tokens(l->prompts, prompt, text, job->req, e)) return false;
+    if (context) context->original_tokens = (uint32_t)prompt->n;
+    for (size_t i = 0; context && i < context->n_edits; i++) {
+        uint32_t before = (uint32_t)prompt->n;
+        if (!edits_apply(job->req, &context->edits[i], before, count_text, l)) continue;
+        prompt_deinit(text);
+        prompt_init(text);
+        prompt->n = 0;
+        if (!prompt_tokens(l->prompts, prompt, text, job->req, e)) return false;
+        context->edits[i].cleared_tokens = prompt->n < before ? before - (uint32_t)prompt->n : 0;
+    }
+    return true;
+}
+
+/* Reasoning that the client did not want to see comes back sealed in its signature: from here on it is text again. */
+static void open_thinking(struct job *job)
+{
+    struct chat_request *req = job->req;
+    struct buf text;
+    size_t n[3] = {0};
+    buf_init(&text, (size_t)64 << 20);
+    for (size_t i = 0; i < req->n_messages; i++)
+        for (size_t k = 0; k < req->messages[i].n_blocks; k++) {
+            struct chat_block *x = &req->messages[i].blocks[k];
+            if (x->kind != CHAT_THINKING) continue;
+            buf_clear(&text);
+            enum signature_kind kind = signature_read(&text, job->local->key, req->model, x->text, x->signature);
+            struct str copy = kind == SIGNATURE_SEALED ? arena_try_str(&req->arena, buf_str(&text)) : STR_NONE;
+            if (copy.ptr) x->text = copy;
+            n[kind]++;
+        }
+    if (n[0] + n[1] + n[2])
+        log_debug("reasoning of earlier turns: %zu from here, %zu sealed, %zu foreign or changed", n[SIGNATURE_OWN],
+                  n[SIGNATURE_SEALED], n[SIGNATURE_FOREIGN]);
+    buf_deinit(&text);
+}
+
+/* What cannot be honoured fails here, before anything was sent to the client. */
+static bool constrain_and_submit(struct job *job, const struct token_list *prompt, const struct prompt *text,
+                                 struct err *e)
+{
+    struct local *l = job->local;
+    struct engine_reasoning reasoning;
+    if (!constrain_take(&job->grammar, &l->constraints, job->req, text, e)) return false;
+    if (job->grammar.grammar && !engine_ready_grammar(l->engine, e)) return false;
+    constrain_reasoning(&reasoning, &l->constraints, job->req, text);
+    job->counts_reasoning = reasoning.end.len > 0;
+    return submit_to_engine(job, prompt, &reasoning, e);
+}
+
 static void do_job(struct job *job)
 {
     struct local *l = job->local;
@@ -176,7 +251,8 @@ static void do_job(struct job *job)
     uint32_t room = engine_n_ctx(l->engine);
     bool ok = !atomic_load(&job->cancelled);
     if (!ok) err_set(&e, ERR_CANCELLED, "cancelled");
-    ok = ok && prompt_tokens(l->prompts, &prompt, &text, job->req, &e);
+    if (ok) open_thinking(job);
+    ok = ok && make_prompt(job, &prompt, &text, &e);
     if (ok && prompt.n == 0) ok = err_set(&e, ERR_INVALID, "messages: the conversation renders to an empty prompt");
     if (ok && job->count_sink) {
         struct news *n = news_create(job, NEWS_COUNTED, STR_NONE);
@@ -189,7 +265,7 @@ static void do_job(struct job *job)
         job->in_thinking = text.in_thinking;
         job->tail = text.tail;
         job->lead = text.lead;
-        ok = submit_to_engine(job, &prompt, &e);
+        ok = constrain_and_submit(job, &prompt, &text, &e);
     }
     if (!ok) news_fail(job, &e);
     prompt_deinit(&text);
@@ -223,6 +299,7 @@ static struct job *job_start(struct local *l, struct chat_request *req, chat_sin
     job->count_sink = count_sink;
     job->ctx = ctx;
     buf_init(&job->opened_call, (size_t)1 << 20);
+    lent_grammar_init(&job->grammar);
     struct job **slot = &l->slots[job->handle % JOB_SLOTS];
     job->next_in_slot = *slot;
     *slot = job;
@@ -246,6 +323,7 @@ static void job_free(struct job *job)
     atomic_fetch_sub(&job->local->n_jobs, 1);
     answer_destroy(job->answer);
     buf_deinit(&job->opened_call);
+    lent_grammar_deinit(&job->grammar, &job->local->constraints);
     chat_request_destroy(job->req);
     mem_free(job);
 }
@@ -330,8 +408,10 @@ static void emit_finish(struct job *job, const struct news *n, enum chat_stop st
     bool by_model = stop == CHAT_STOP_END || stop == CHAT_STOP_TOOL_USE;
     answer_finish(answer_of(job), !by_model);
     if ((by_model || stop == CHAT_STOP_SEQUENCE) && answer_calls(job->answer)) stop = CHAT_STOP_TOOL_USE;
-    struct chat_event ev = {.kind = CHAT_EVENT_FINISH, .stop = stop, .usage = n->usage};
-    ev.usage.thinking_tokens = answer_thinking_tokens(job->answer);
+    struct chat_event ev = {.kind = CHAT_EVENT_FINISH, .stop = stop, .usage = n->usage, .context = job->req->context};
+    /* A call may begin in the reasoning: then only the parser knows where it ended. */
+    bool has_ended = n->usage.thinking_tokens < n->usage.output_tokens || !answer_calls(job->answer);
+    if (!job->counts_reasoning || !has_ended) ev.usage.thinking_tokens = answer_thinking_tokens(job->answer);
     if (stop == CHAT_STOP_SEQUENCE) ev.stop_sequence = job->req->stops[n->stop_index];
     emit(job, ev);
 }
@@ -359,7 +439,7 @@ static void on_news(struct news *n)
 {
     struct job *job = n->job;
     switch (n->kind) {
-    case NEWS_COUNTED: job->count_sink(job->ctx, n->usage.input_tokens, NULL); break;
+    case NEWS_COUNTED: job->count_sink(job->ctx, n->usage.input_tokens, job->req->context, NULL); break;
     case NEWS_TOKENISED: emit_start(job, n->usage); return;
     case NEWS_TEXT:
         emit_start(job, n->usage);
@@ -370,7 +450,7 @@ static void on_news(struct news *n)
         if (job->sink) emit_finish(job, n, stop_of(n));
         break;
     case NEWS_FAILED:
-        if (job->count_sink) job->count_sink(job->ctx, 0, &n->err);
+        if (job->count_sink) job->count_sink(job->ctx, 0, NULL, &n->err);
         else emit(job, (struct chat_event){.kind = CHAT_EVENT_ERROR, .err = &n->err});
         break;
     }
@@ -410,7 +490,9 @@ static void note_dialect(struct local *l)
     dialect_traits_get(prompt_dialect(l->prompts), &traits);
     l->show_control = traits.calls_are_control;
     l->model.tools = true;
-    l->model.thinking = traits.thinks;
+    l->model.thinking = prompt_thinks(l->prompts);
+    l->model.structured = true;
+    constraints_init(&l->constraints, prompt_dialect(l->prompts));
 }
 
 struct local *local_create(struct engine *g, const struct tokenizer *t, const struct local_config *config,
@@ -440,7 +522,7 @@ struct local *local_create(struct engine *g, const struct tokenizer *t, const st
     l->memory = call_memory_create(MEMORY_BYTES);
     signature_key_load(l->key, config->key_path);
     if (!copy_names(l, config, e)) goto out_arena;
-    if (!(l->prompts = prompt_maker_create(t, config->chat_template, l->memory, e))) goto out_arena;
+    if (!(l->prompts = prompt_maker_create(t, config->chat_template, config->dialect, l->memory, e))) goto out_arena;
     note_dialect(l);
     if (!queue_init(&l->work, e)) goto out_prompts;
     if (!queue_init(&l->news, e)) goto out_work;
@@ -452,6 +534,7 @@ out_work:
 out_prompts:
     prompt_maker_destroy(l->prompts);
 out_arena:
+    constraints_deinit(&l->constraints);
     call_memory_destroy(l->memory);
     arena_deinit(&l->arena);
     mem_free(l);
@@ -479,6 +562,7 @@ void local_destroy(struct local *l)
     queue_deinit(&l->work);
     queue_deinit(&l->news);
     prompt_maker_destroy(l->prompts);
+    constraints_deinit(&l->constraints);
     call_memory_destroy(l->memory);
     arena_deinit(&l->arena);
     mem_free(l);
@@ -487,6 +571,15 @@ void local_destroy(struct local *l)
 struct backend *local_backend(struct local *l)
 {
     return &l->backend;
+}
+
+bool local_describe(struct buf *out, const struct tokenizer *t, struct str chat_template, struct str dialect,
+                    struct err *e)
+{
+    struct prompt_maker *p = prompt_maker_create(t, chat_template, dialect, NULL, e);
+    bool ok = p && (prompt_describe(p, out) || err_set(e, ERR_TOO_LARGE, "the description does not fit the buffer"));
+    prompt_maker_destroy(p);
+    return ok;
 }
 
 bool local_render(const struct local *l, struct buf *out, const struct chat_request *req, struct err *e)

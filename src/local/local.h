@@ -20,6 +20,7 @@ struct local_config {
     const struct str *aliases; /* further names */
     size_t n_aliases;
     struct str chat_template; /* replaces the file's; empty = the file's, or ChatML with a warning */
+    struct str dialect;       /* how calls are written; empty = as the template shows */
     int64_t model_created;    /* Unix time */
     uint64_t n_params, size_bytes;
     struct chat_sampling sampling; /* defaults where a request has none */
@@ -34,6 +35,10 @@ struct local *local_create(struct engine *g, const struct tokenizer *t, const st
 /* Running requests end without further events. */
 void local_destroy(struct local *l);
 struct backend *local_backend(struct local *l);
+
+/* What serving with this template (empty = the tokenizer's own) finds out about it, as one line, for `inspect`. */
+bool local_describe(struct buf *out, const struct tokenizer *t, struct str chat_template, struct str dialect,
+                    struct err *e);
 
 /* The prompt as text, as the model will see it: for `inspect`, tests and debugging. The caller frees nothing: out is a
  * buf of the caller. */

@@ -26,6 +26,7 @@ struct prompt_maker {
     const struct dialect *dialect;
     struct dialect_traits traits;
     struct tokenizer_info info;
+    bool thinks, takes_effort; /* the template knows reasoning, and how much of it */
     struct seam {
         struct buf tail, lead;
     } seams[2];                    /* by whether the model is to think; see prompt_seam */
@@ -84,6 +85,18 @@ static bool render_probe(const struct prompt_maker *p, struct buf *out, json_t *
     return ok;
 }
 
+/* The text's end opens the reasoning. */
+static bool text_in_thinking(const struct prompt_maker *p, struct str text)
+{
+    return p->traits.think_start.len && str_ends(str_trim(text), p->traits.think_start);
+}
+
+static void append_think_end(const struct prompt_maker *p, struct buf *out)
+{
+    buf_append(out, p->traits.think_end);
+    buf_append(out, STR("\n\n"));
+}
+
 /* Renders a question, and the same with an answer behind it, and compares them where the answer begins. */
 static void find_seam(struct prompt_maker *p, bool thinks)
 {
@@ -101,6 +114,7 @@ static void find_seam(struct prompt_maker *p, bool thinks)
                                      "qzuser", "role", "assistant", "content", SEAM_KEY, "role", role, "content",
                                      "qzresult", "name", "qztool", "tool_call_id", "qzcall001"),
                            thinks);
+    if (ok && !thinks && text_in_thinking(p, buf_str(&asked))) append_think_end(p, &asked);
     while (ok && same < asked.len && same < answered.len && asked.ptr[same] == answered.ptr[same]) same++;
     ptrdiff_t key = ok ? str_find(buf_str(&answered), STR(SEAM_KEY), same) : -1;
     if (key >= 0) {
@@ -121,6 +135,13 @@ bool prompt_seam(struct buf *out, struct str raw, struct str tail, struct str le
     return buf_append(out, tail) && buf_append(out, raw);
 }
 
+bool prompt_describe(const struct prompt_maker *p, struct buf *out)
+{
+    buf_printf(out, "dialect %s; put right for the template: ", dialect_name(p->dialect));
+    shape_describe(&p->shapes[0], out);
+    return !out->failed;
+}
+
 static void find_shapes(struct prompt_maker *p)
 {
     struct buf rules;
@@ -129,13 +150,33 @@ static void find_shapes(struct prompt_maker *p)
     p->shapes[2].system_as_user = p->shapes[3].system_as_user = true;
     p->shapes[3].tools = p->shapes[3].calls = p->shapes[3].results = false;
     buf_init(&rules, 4096);
-    shape_describe(&p->shapes[0], &rules);
-    log_info("chat template: dialect %s; what is put right for it: %.*s", dialect_name(p->dialect),
-             STR_ARG(buf_str(&rules)));
+    prompt_describe(p, &rules);
+    log_info("chat template: %.*s", STR_ARG(buf_str(&rules)));
     buf_deinit(&rules);
 }
 
-struct prompt_maker *prompt_maker_create(const struct tokenizer *t, struct str template_text,
+/* The dialect has reasoning; whether this model has shows in its template: it opens it, or takes it out of earlier
+ * turns. Where messages have headers, reasoning has no markers of its own. */
+static bool knows_reasoning(const struct dialect_traits *traits, struct str source)
+{
+    bool has_start = traits->think_start.len && str_find(source, traits->think_start, 0) >= 0;
+    bool has_end = traits->think_end.len && str_find(source, traits->think_end, 0) >= 0;
+    return has_start || has_end || (traits->thinks && !traits->think_end.len);
+}
+
+static bool choose_dialect(struct prompt_maker *p, struct str name, struct str template_text, struct err *e)
+{
+    struct buf names;
+    p->dialect = name.len ? dialect_find(name) : dialect_detect(template_text);
+    if (p->dialect) return true;
+    buf_init(&names, 4096);
+    for (size_t i = 0; dialect_at(i); i++) buf_printf(&names, "%s%s", i ? ", " : "", dialect_name(dialect_at(i)));
+    err_set(e, ERR_INVALID, "no dialect is named \"%.*s\"; there are %.*s", STR_ARG(name), STR_ARG(buf_str(&names)));
+    buf_deinit(&names);
+    return false;
+}
+
+struct prompt_maker *prompt_maker_create(const struct tokenizer *t, struct str template_text, struct str dialect_name,
                                          struct call_memory *memory, struct err *e)
 {
     struct prompt_maker *p = mem_zalloc(sizeof *p);
@@ -149,13 +190,14 @@ struct prompt_maker *prompt_maker_create(const struct tokenizer *t, struct str t
         source = str_from(chatml);
     }
     p->template = jinja_compile(source, (struct jinja_options){.trim_blocks = true, .lstrip_blocks = true}, e);
-    if (!p->template) {
-        err_prefix(e, "chat template: ");
-        mem_free(p);
+    if (!p->template) err_prefix(e, "chat template: ");
+    if (!p->template || !choose_dialect(p, dialect_name, source, e)) {
+        prompt_maker_destroy(p);
         return NULL;
     }
-    p->dialect = dialect_detect(source);
     dialect_traits_get(p->dialect, &p->traits);
+    p->thinks = knows_reasoning(&p->traits, source);
+    p->takes_effort = str_find(source, STR("reasoning_effort"), 0) >= 0;
     find_shapes(p);
     find_seam(p, false);
     find_seam(p, true);
@@ -176,6 +218,11 @@ void prompt_maker_destroy(struct prompt_maker *p)
 const struct dialect *prompt_dialect(const struct prompt_maker *p)
 {
     return p->dialect;
+}
+
+bool prompt_thinks(const struct prompt_maker *p)
+{
+    return p->thinks;
 }
 
 void prompt_init(struct prompt *p)
@@ -261,11 +308,21 @@ static bool put_raws(const struct prompt_maker *p, struct prompt *out, const str
 
 /* ---- rendering ---- */
 
-static const char *effort_of(const struct chat_request *req)
+/* The names that templates know are not the same everywhere; what one does not know, it raises on. The nearest first.
+ */
+static const char *effort_of(const struct chat_request *req, size_t attempt)
 {
-    if (str_eq(req->effort, STR("low"))) return "low";
-    if (str_eq(req->effort, STR("medium"))) return "medium";
-    return req->effort.len ? "high" : NULL;
+    static const struct {
+        const char *asked, *names[3];
+    } rows[] = {{"low", {"low"}},
+                {"medium", {"medium", "high"}},
+                {"high", {"high", "xhigh"}},
+                {"xhigh", {"xhigh", "high", "max"}},
+                {"max", {"max", "xhigh", "high"}}};
+    size_t n = sizeof rows / sizeof *rows;
+    for (size_t i = 0; i < n; i++)
+        if (str_eq(req->effort, str_from(rows[i].asked))) return attempt < 3 ? rows[i].names[attempt] : NULL;
+    return NULL;
 }
 
 static bool wants_thinking(const struct chat_request *req)
@@ -275,7 +332,7 @@ static bool wants_thinking(const struct chat_request *req)
 }
 
 static bool render_shape(const struct prompt_maker *p, struct prompt *out, bool *raised, const struct chat_request *req,
-                         const struct shape *shape, bool with_effort, struct err *e)
+                         const struct shape *shape, const char *effort, struct err *e)
 {
     struct turns turns;
     json_t *context =
@@ -284,7 +341,7 @@ static bool render_shape(const struct prompt_maker *p, struct prompt *out, bool 
     *raised = false;
     if (ok) {
         struct jinja_limits limits = {.max_output_bytes = MAX_PROMPT_BYTES, .max_memory_bytes = 4 * MAX_PROMPT_BYTES};
-        set_reasoning(context, wants_thinking(req), with_effort ? effort_of(req) : NULL);
+        set_reasoning(context, wants_thinking(req), effort);
         ok = jinja_render(p->template, &out->text, &out->tainted, raised, context, NULL, &limits, e) &&
              (put_raws(p, out, &turns) ||
               err_set(e, ERR_TOO_LARGE, "the prompt is larger than %zu bytes", MAX_PROMPT_BYTES));
@@ -308,12 +365,15 @@ static bool render_some_shape(const struct prompt_maker *p, struct prompt *out, 
 {
     bool raised = true;
     struct err first = {0};
-    bool has_effort = effort_of(req) != NULL;
-    for (size_t i = has_effort ? 0 : 1; i <= N_SHAPES && raised; i++) {
+    const char *effort = p->takes_effort ? effort_of(req, 0) : NULL;
+    for (size_t i = 0, attempt = 0; i < N_SHAPES && raised;) {
         struct err why = {0};
         forget_render(out);
-        if (render_shape(p, out, &raised, req, &p->shapes[i ? i - 1 : 0], i == 0, &why)) return true;
+        out->has_effort = effort != NULL;
+        if (render_shape(p, out, &raised, req, &p->shapes[i], effort, &why)) return true;
         if (!first.kind) first = why;
+        if (effort) effort = effort_of(req, ++attempt);
+        else i++;
     }
     if (e) *e = first;
     return err_prefix(e, "the model's chat template refuses this conversation: ");
@@ -321,17 +381,12 @@ static bool render_some_shape(const struct prompt_maker *p, struct prompt *out, 
 
 /* ---- what the answer begins with ---- */
 
-static bool ends_in_thinking(const struct prompt_maker *p, const struct prompt *out)
-{
-    return p->traits.think_start.len && str_ends(str_trim(buf_str(&out->text)), p->traits.think_start);
-}
-
-/* The template has opened the reasoning, but the answer has begun behind it already. */
+/* The template has opened the reasoning, but there shall be none, or the answer has begun behind it already. */
 static void close_thinking(const struct prompt_maker *p, struct prompt *out)
 {
+    out->may_think = false;
     if (!out->in_thinking) return;
-    buf_append(&out->text, p->traits.think_end);
-    buf_append(&out->text, STR("\n\n"));
+    append_think_end(p, &out->text);
     out->in_thinking = false;
 }
 
@@ -349,13 +404,25 @@ static bool append_prefill(const struct prompt_maker *p, struct prompt *out, con
     return ok;
 }
 
+/* The name of the one tool that can be called; empty when there are more. */
+static struct str only_tool(const struct chat_request *req)
+{
+    struct str name = STR_NONE;
+    for (size_t i = 0; i < req->n_tools; i++) {
+        if (req->tools[i].withheld) continue;
+        if (name.len) return STR_NONE;
+        name = req->tools[i].name;
+    }
+    return name;
+}
+
 /* A call that the client demands is begun for the model, with the name if there is but one. */
 static bool append_forced(const struct prompt_maker *p, struct prompt *out, const struct chat_request *req)
 {
     struct str name = req->tool_choice == CHAT_TOOLS_ONE ? req->tool_choice_name : STR_NONE;
     bool is_forced = req->tool_choice == CHAT_TOOLS_ONE || req->tool_choice == CHAT_TOOLS_ANY;
     if (!is_forced || req->n_tools == 0 || p->traits.call_start.len == 0) return true;
-    if (req->tool_choice == CHAT_TOOLS_ANY && req->n_tools == 1) name = req->tools[0].name;
+    if (req->tool_choice == CHAT_TOOLS_ANY) name = only_tool(req);
     close_thinking(p, out);
     return dialect_opening_text(p->dialect, &out->opened_call, name) &&
            buf_append(&out->text, buf_str(&out->opened_call));
@@ -366,7 +433,9 @@ static bool append_forced(const struct prompt_maker *p, struct prompt *out, cons
 bool prompt_render(const struct prompt_maker *p, struct prompt *out, const struct chat_request *req, struct err *e)
 {
     if (!render_some_shape(p, out, req, e)) return false;
-    out->in_thinking = ends_in_thinking(p, out);
+    out->in_thinking = text_in_thinking(p, buf_str(&out->text));
+    out->may_think = p->thinks && !out->in_thinking;
+    if (!wants_thinking(req)) close_thinking(p, out);
     out->tail = buf_str(&p->seams[wants_thinking(req)].tail);
     out->lead = buf_str(&p->seams[wants_thinking(req)].lead);
     if ((turns_has_prefill(req) && !append_prefill(p, out, req)) || !append_forced(p, out, req) || out->text.failed)

@@ -16,18 +16,23 @@
 
 struct prompt_maker;
 
-/* template_text empty = the tokenizer's own, or ChatML with a logged warning. t and memory (may be NULL) must outlive
- * it. */
-struct prompt_maker *prompt_maker_create(const struct tokenizer *t, struct str template_text,
+/* template_text empty = the tokenizer's own, or ChatML with a logged warning; dialect_name empty = the one that the
+ * template shows. t and memory (may be NULL) must outlive it. */
+struct prompt_maker *prompt_maker_create(const struct tokenizer *t, struct str template_text, struct str dialect_name,
                                          struct call_memory *memory, struct err *e);
+/* What was found out about the template: "dialect hermes; put right: ...". */
+bool prompt_describe(const struct prompt_maker *p, struct buf *out);
 void prompt_maker_destroy(struct prompt_maker *p);
 const struct dialect *prompt_dialect(const struct prompt_maker *p);
+bool prompt_thinks(const struct prompt_maker *p); /* the template knows reasoning */
 
 struct prompt {
     struct buf text;
     struct jinja_spans tainted; /* client text */
     struct buf opened_call;     /* the end of text: the beginning of a forced call; empty = none */
     bool in_thinking;           /* the text has opened the reasoning */
+    bool may_think;             /* it has not, but the model may */
+    bool has_effort;            /* the template was told how much to think */
     struct str tail, lead;      /* of prompt_seam; borrowed from the maker */
 };
 void prompt_init(struct prompt *p);

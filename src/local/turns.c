@@ -167,24 +167,40 @@ static bool append_tools_text(struct builder *b, struct buf *out)
 }
 
 /* One line of a <functions> block, as the tool that loads deferred tools promises it. */
-static void append_reference(const struct builder *b, struct buf *out, struct str name)
+static void append_function(struct buf *out, const struct chat_tool *tool)
 {
-    const struct chat_tool *tool = NULL;
-    for (size_t i = 0; i < b->req->n_tools && !tool; i++)
-        if (str_eq(b->req->tools[i].name, name)) tool = &b->req->tools[i];
-    json_t *function = tool ? json_pack("{s:o, s:o, s:O}", "description", str_json(tool->description), "name",
-                                        str_json(tool->name), "parameters", tool->schema)
-                            : NULL;
+    json_t *function = json_pack("{s:o, s:o, s:O}", "description", str_json(tool->description), "name",
+                                 str_json(tool->name), "parameters", tool->schema);
     char *text = function ? json_dumps(function, 0) : NULL;
-    if (text) {
-        buf_append(out, STR("<function>"));
-        buf_append(out, str_from(text));
-        buf_append(out, STR("</function>\n"));
-    } else {
-        buf_printf(out, "<!-- there is no tool named %.*s -->\n", STR_ARG(name));
-    }
+    buf_append(out, STR("<function>"));
+    if (text) buf_append(out, str_from(text));
+    else out->failed = true;
+    buf_append(out, STR("</function>\n"));
     mem_free(text);
     json_decref(function);
+}
+
+/* What changes from here on. A tool of the list at the start can only come back; others are shown with every addition.
+ */
+static void append_changes(const struct builder *b, struct buf *out, const struct chat_block *blocks, size_t n)
+{
+    bool in_functions = false;
+    for (size_t i = 0; i < n; i++) {
+        const struct chat_block *x = &blocks[i];
+        if (x->kind != CHAT_TOOL_ADDITION && x->kind != CHAT_TOOL_REMOVAL) continue;
+        const struct chat_tool *tool = &b->req->tools[x->tool];
+        bool is_shown = x->kind == CHAT_TOOL_ADDITION && tool->deferred;
+        if (in_functions && !is_shown) buf_append(out, STR("</functions>"));
+        if (!is_shown || !in_functions) buf_append(out, out->len ? STR("\n\n") : STR(""));
+        if (is_shown && !in_functions)
+            buf_append(out, STR("From here on these functions can be called:\n<functions>\n"));
+        if (is_shown) append_function(out, tool);
+        else
+            buf_printf(out, "From here on the function %.*s can %s.", STR_ARG(tool->name),
+                       x->kind == CHAT_TOOL_ADDITION ? "be called again" : "no longer be called");
+        in_functions = is_shown;
+    }
+    if (in_functions) buf_append(out, STR("</functions>"));
 }
 
 /* ---- results ---- */
@@ -201,7 +217,8 @@ static void append_result_text(const struct builder *b, struct buf *out, const s
             if (out->len > from) buf_append(out, STR("\n"));
         if (is_reference && !in_functions) buf_append(out, STR("<functions>\n"));
         in_functions = is_reference;
-        if (is_reference) append_reference(b, out, x->name);
+        const struct chat_tool *tool = is_reference ? chat_tool_find(b->req, x->name) : NULL;
+        if (tool) append_function(out, tool);
         else if (x->kind == CHAT_TEXT) buf_append(out, x->text);
     }
     if (in_functions) buf_append(out, STR("</functions>"));
@@ -349,7 +366,8 @@ static bool add_remembered(struct builder *b, bool *is_raw, const struct chat_me
     } else {
         buf_deinit(&raw->text);
     }
-    bool ok = !*is_raw || append_assistant(b, str_from(raw->key), buf_str(&thinking), NULL);
+    struct str thought = m->without_thinking ? STR_NONE : buf_str(&thinking);
+    bool ok = !*is_raw || append_assistant(b, str_from(raw->key), thought, NULL);
     buf_deinit(&thinking);
     return ok;
 }
@@ -395,6 +413,7 @@ static bool add_system_message(struct builder *b, const struct chat_message *m)
     struct buf text;
     buf_init(&text, TURNS_MAX_BYTES);
     turns_append_texts(&text, m->blocks, m->n_blocks);
+    if (b->req->tool_choice != CHAT_TOOLS_NONE) append_changes(b, &text, m->blocks, m->n_blocks);
     bool first = json_array_size(b->out->list) == 0;
     bool ok =
         !text.failed && add_system(b, buf_str(&text), first ? b->shape->system_as_user : b->shape->mid_system_as_user);

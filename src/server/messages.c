@@ -10,7 +10,7 @@
 #include "server/server_internal.h"
 
 /* What all backends can do so far. */
-static const struct anthropic_support support = {.thinking = true, .tools = true, .output_schema = false, .pdf = true};
+static const struct anthropic_support support = {.thinking = true, .tools = true, .output_schema = true, .pdf = true};
 
 static void cancel(struct call *c)
 {
@@ -158,7 +158,7 @@ static bool sees_images(const struct server *s)
     const struct chat_model *m = s->backend->models(s->backend->self, &n);
     for (size_t i = 0; i < n; i++)
         if (m[i].images) return true;
-    return false;
+    return !n; /* still loading: that is the better answer */
 }
 
 static void decode(struct call *c, enum anthropic_call kind)
@@ -209,6 +209,7 @@ static void create(struct call *c, struct chat_request *r)
     anthropic_id_make(c->message_id, "msg_");
     anthropic_answer_init(&c->answer, r->stream, str_from(c->message_id), buf_str(&c->model_name),
                           str_from(c->request_id));
+    c->answer.omits_thinking = r->thinking_omitted;
     c->written_ns = clock_ns();
     c->timer = http_timer_create(c->server->loop, on_timer, c);
     if (c->timer) http_timer_set(c->timer, c->server->config->ping_ms);
@@ -258,7 +259,7 @@ void messages_count(struct call *c)
     decode(c, ANTHROPIC_COUNT);
 }
 
-static void on_count(void *ctx, uint32_t n_tokens, const struct err *err)
+static void on_count(void *ctx, uint32_t n_tokens, const struct chat_context *context, const struct err *err)
 {
     struct call *c = ctx;
     c->is_counting = false;
@@ -274,7 +275,7 @@ static void on_count(void *ctx, uint32_t n_tokens, const struct err *err)
         return;
     }
     c->usage.input_tokens = n_tokens;
-    anthropic_count_write(&c->out, n_tokens);
+    anthropic_count_write(&c->out, n_tokens, context);
     call_reply(c, 200, "application/json", buf_str(&c->out));
 }
 

@@ -291,7 +291,9 @@ def test_documents_of_text_are_read_and_others_named(ask):
         ask(question + [turn(m), results(m, [image])])
 
 
-@pytest.mark.parametrize("choice, tools", [({"type": "tool", "name": "get_time"}, TOOLS), ({"type": "any"}, TOOLS[1:])])
+@pytest.mark.parametrize("choice, tools", [
+    ({"type": "tool", "name": "get_time", "disable_parallel_tool_use": True}, TOOLS),
+    ({"type": "any", "disable_parallel_tool_use": True}, TOOLS[1:])])
 def test_a_forced_call_is_begun_for_the_model(ask, choice, tools):
     m = ask("[[rest]]", tool_choice=choice, tools=tools)  # the script is what comes behind the name: the arguments
     assert m.stop_reason == "tool_use" and [(c.name, c.input) for c in m.content] == [("get_time", {"zone": "UTC"})]

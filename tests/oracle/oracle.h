@@ -22,6 +22,15 @@ oracle_set oracle_templates, oracle_jinja_cases, oracle_tokenizers, oracle_diale
 void oracle_compare(struct oracle_count *count, const char *id, struct str got, struct str expected);
 void oracle_fail(struct oracle_count *count, const char *id, const char *what);
 
+/* Whether the dialect's grammar (free text with calls) allows the whole text; otherwise `what` says where it does not.
+ */
+struct chat_tool;
+struct dialect;
+bool oracle_allows(char *what, size_t size, const struct dialect *d, const struct chat_tool *tools, size_t n_tools,
+                   bool in_thinking, struct str text);
+/* Random walks through the grammars of all dialects with these tools. */
+void oracle_walks(struct oracle_count *count, const char *name, const json_t *tools);
+
 /* Calls each(ctx, line) for every line of the files in data_dir whose names begin with prefix and end in .jsonl. */
 typedef void oracle_line(void *ctx, json_t *line);
 bool oracle_each_line(const char *data_dir, const char *prefix, oracle_line *each, void *ctx);

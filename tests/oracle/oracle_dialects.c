@@ -132,6 +132,16 @@ static bool tail_thinks(const struct dialect *d, struct str tail)
     return start > end;
 }
 
+/* The data's tail of the prompt was cut back where an earlier turn is shown without the words that open the reasoning:
+ * asked to think, a model of this family has been given them. */
+static bool cut_back(const struct dialect *d, const json_t *line)
+{
+    struct dialect_traits t;
+    dialect_traits_get(d, &t);
+    return t.opening_is_text && json_is_true(json_object_get(line, "tail_shortened")) &&
+           json_is_true(json_object_get(json_object_get(line, "options"), "enable_thinking"));
+}
+
 static size_t tools_of(struct chat_tool tools[MAX_TOOLS], const json_t *line)
 {
     const json_t *list = json_object_get(line, "tools");
@@ -161,7 +171,9 @@ static const char *run_cut(const struct dialect *d, const json_t *line, bool thi
     struct answer a = {.calls = json_array()};
     struct dialect_options o = {
         .tools = tools, .n_tools = tools_of(tools, line), .in_thinking = thinks, .keep_thinking = true};
-    struct str raw = str_from(string_of(line, "raw_output"));
+    struct str raw = str_from(string_of(line, "raw_output")), opening = STR("Here are my reasoning steps:\n");
+    o.json_answer = json_object_get(json_object_get(line, "options"), "json_schema") != NULL;
+    if (thinks && str_ends(str_from(string_of(line, "prompt_tail")), opening)) o.opened_thinking = opening;
     struct dialect_parser *p = dialect_parser_create(d, &o);
     buf_init(&a.text, (size_t)1 << 24);
     buf_init(&a.thinking, (size_t)1 << 24);
@@ -215,6 +227,23 @@ static void report(struct oracle_count *count, const char *id, const struct dial
     oracle_fail(count, name, shown ? shown : "?");
 }
 
+/* What a template renders for a call must be allowed by the grammar that steers the model. */
+static void check_allowed(struct set *set, const struct dialect *d, const json_t *line, bool thinks)
+{
+    struct chat_tool tools[MAX_TOOLS];
+    char what[600], id[300];
+    const json_t *expected = json_object_get(line, "expected");
+    bool calls = json_array_size(json_object_get(expected, "tool_calls")) > 0;
+    if (!calls || strcmp(string_of(line, "origin"), "rendered") ||
+        json_is_true(json_object_get(line, "python_literals")))
+        return;
+    snprintf(id, sizeof id, "grammar of %s [%s]", string_of(line, "id"), dialect_name(d));
+    if (oracle_allows(what, sizeof what, d, tools, tools_of(tools, line), thinks,
+                      str_from(string_of(line, "raw_output"))))
+        set->count->passed++;
+    else oracle_fail(set->count, id, what);
+}
+
 static void run_case(void *ctx, json_t *line)
 {
     struct set *set = ctx;
@@ -228,7 +257,7 @@ static void run_case(void *ctx, json_t *line)
     }
     struct dialect_traits t;
     dialect_traits_get(d, &t);
-    bool thinks = tail_thinks(d, tail) || !strcmp(string_of(line, "starts_in"), "thinking");
+    bool thinks = tail_thinks(d, tail) || !strcmp(string_of(line, "starts_in"), "thinking") || cut_back(d, line);
     bool marked =
         thinks || (t.think_end.len && str_find(raw, t.think_end, 0) >= 0) || str_find(raw, STR("<|channel"), 0) >= 0;
     bool none = !strcmp(string_of(options, "reasoning_format"), "none") && marked;
@@ -241,6 +270,7 @@ static void run_case(void *ctx, json_t *line)
     bool ok = true;
     for (size_t i = 0; i < sizeof pieces / sizeof *pieces; i++)
         if (run_cut(d, line, thinks, pieces[i], &shown)) ok = false;
+    check_allowed(set, d, line, thinks);
     if (ok) {
         set->count->passed++;
     } else {

@@ -202,6 +202,7 @@ bool oracle_mcp_tools(const char *data_dir, struct oracle_count *count)
         char *text = oracle_read(&len, path);
         json_t *list = text ? json_loadb(text, len, 0, NULL) : NULL;
         json_array_foreach(json_object_get(list, "tools"), i, tool) compile_tool(t, d->d_name, tool);
+        oracle_walks(count, d->d_name, json_object_get(list, "tools"));
         json_decref(list);
         mem_free(text);
     }

@@ -195,20 +195,39 @@ INLINE void codes_put(uint8_t *block, int r, int bits, const uint8_t *q)
     for (int i = 0; i < bits; i++) memcpy(block + i * 64 + r * 4, &parts[i], 4);
 }
 
+/* As the format table has it; here a constant, so that blocks are copied by a few moves. */
+INLINE size_t block_bytes_of(enum quant_type type)
+{
+    switch (type) {
+    case QUANT_Q4_0: return sizeof(struct block_q4_0);
+    case QUANT_Q4_1: return sizeof(struct block_q4_1);
+    case QUANT_Q5_0: return sizeof(struct block_q5_0);
+    case QUANT_Q5_1: return sizeof(struct block_q5_1);
+    case QUANT_Q8_0: return sizeof(struct block_q8_0);
+    case QUANT_Q2_K: return sizeof(struct block_q2_k);
+    case QUANT_Q3_K: return sizeof(struct block_q3_k);
+    case QUANT_Q4_K: return sizeof(struct block_q4_k);
+    case QUANT_Q5_K: return sizeof(struct block_q5_k);
+    case QUANT_Q6_K: return sizeof(struct block_q6_k);
+    case QUANT_IQ4_NL: return sizeof(struct block_iq4_nl);
+    case QUANT_IQ4_XS: return sizeof(struct block_iq4_xs);
+    case QUANT_MXFP4: return sizeof(struct block_mxfp4);
+    default: return 0;
+    }
+}
+
 INLINE void pack(void *panel, const void *const *rows, int k, enum quant_type type)
 {
     struct panel_form form = panel_form_get(type);
-    const struct quant_format *format = quant_format_get((uint32_t)type);
     int unit_blocks = panel_unit_blocks(form.scales), n_units = k / BLOCK_LEN / unit_blocks;
-    size_t block_bytes = format->block_bytes;
+    const size_t block_bytes = block_bytes_of(type);
     uint8_t *codes = panel, *scales = codes + panel_code_bytes(form, k), *end = codes + panel_bytes_of(form, k);
     for (int u = 0; u < n_units; u++) {
         for (int r = 0; r < PANEL_ROWS; r++) {
             union block b;
             uint8_t q[QUANT_SUPER];
-            memset(&b, 0, sizeof b);
-            /* All-zero bits are a block of zeros in every format: scale 0, or code 0 with value 0. */
             if (rows[r]) memcpy(&b, (const uint8_t *)rows[r] + (size_t)u * block_bytes, block_bytes);
+            else memset(&b, 0, sizeof b); /* a block of zeros in every format: scale 0, or code 0 with value 0 */
             codes_get(q, type, &b);
             scales_put(scales, r, type, &b);
             for (int i = 0; i < unit_blocks; i++)

@@ -45,11 +45,15 @@ void kernels_fill_avx512(struct kernels *k)
 {
     kernels_fill_panels(k);
     kernels_fill_avx512_acts(k);
-#define SET_MATMUL(name)             \
-    k->matmul[QUANT_##name].act = 0; \
+#define SET_MATMUL(name, format)          \
+    k->matmul[QUANT_##name].act = format; \
     k->matmul[QUANT_##name].matmul = matmul_##name;
-    PANEL_TYPES(SET_MATMUL)
-    k->matmul_scratch_bytes = large_avx512_scratch_bytes();
+#define SET_BLOCK_TYPE(name) SET_MATMUL(name, AVX512_ACT32)
+#define SET_K_TYPE(name) SET_MATMUL(name, AVX512_ACT256)
+    PANEL_BLOCK_TYPES(SET_BLOCK_TYPE)
+    PANEL_K_TYPES(SET_K_TYPE)
+    size_t block = large_avx512_scratch_bytes(), super = large_k_avx512_scratch_bytes();
+    k->matmul_scratch_bytes = block > super ? block : super;
     k->probe_int8 = probe_int8;
     k->probe_f32 = probe_f32;
     kernels_fill_avx512_float(k);

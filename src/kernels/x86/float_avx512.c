@@ -136,9 +136,9 @@ PANEL_FLOAT_TYPES(DEFINE_MATMUL)
 
 void kernels_fill_avx512_float(struct kernels *k)
 {
-    k->act[1] = (struct act_format){act_bytes, quantize, restore};
-#define SET_MATMUL(name)             \
-    k->matmul[QUANT_##name].act = 1; \
+    k->act[AVX512_ACT_FLOAT] = (struct act_format){act_bytes, quantize, restore};
+#define SET_MATMUL(name)                            \
+    k->matmul[QUANT_##name].act = AVX512_ACT_FLOAT; \
     k->matmul[QUANT_##name].matmul = matmul_##name;
     PANEL_FLOAT_TYPES(SET_MATMUL)
 }

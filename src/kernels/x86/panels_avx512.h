@@ -1,11 +1,18 @@
 /* panels_avx512: reading panels and activations, for the *_avx512.c and *_amx.c files only (everything is inline).
  *
- * Activations of m tokens: groups of `group` tokens (the last one padded with zero tokens), block by block, so that a
- * kernel reads one stream: q[n_groups][n_blocks][group][32], and beside it arrays of the same order with the scale, the
- * offset corrections -128 * sum(q) of the block and of its halves (accumulators start there: u8 weights cost nothing),
- * and scale * sum(q) for the types with mins. */
+ * Activations of m tokens: groups of `group` tokens (the last one padded with zero tokens), a group unit by unit, the
+ * tokens side by side within a unit, so that a kernel reads one stream (w = group):
+ *   act32   unit of 32:   q s8 [w][32] | scale f32 [w] | fix i32 [w] | dsum f32 [w]
+ *   act256  unit of 256:  q s8 [8][w][32] | scale f32 [w] | fix_all i32 [w] | sum32 [4][w] | sum16 [8][w] |
+ *                         fix32 i32 [8][w] | fix16 i32 [16][w]
+ * scale: of q. fix: -128 * sum of q, what an accumulator starts with when unsigned weights carry an offset of 128, so
+ * that the offset costs nothing; dsum: scale * sum of q. fix_all: -127 * sum of the unit's q; fix32: -128 * the sums of
+ * its blocks; fix16: -32 * the sums of its half blocks. sum32, sum16: s16 pairs, sums of blocks 2i and 2i+1, of both
+ * halves of block i. */
 #ifndef KERNELS_PANELS_AVX512_H
 #define KERNELS_PANELS_AVX512_H
+
+#include <string.h>
 
 #include "kernels/kernels_internal.h"
 #include "kernels/x86/simd_avx512.h"
@@ -17,14 +24,26 @@
 #define AMX_M_MIN 16
 #define CHUNK_BLOCKS 24 /* blocks of a panel pair that are expanded at once: 24 KiB of L1 */
 
-enum act_array { ACT_SCALE, ACT_FIX, ACT_FIX_0, ACT_FIX_1, ACT_SUM, ACT_SUM_0, ACT_SUM_1, ACT_ARRAYS };
+enum { AVX512_ACT32 = 0, AVX512_ACT_FLOAT = 1, AVX512_ACT256 = 2 };
+
+/* Bytes of one token and one unit; offsets in a unit of w tokens. */
+#define ACT32_BYTES 44
+#define ACT32_SCALE(w) (32 * (w))
+#define ACT32_FIX(w) (36 * (w))
+#define ACT32_DSUM(w) (40 * (w))
+#define ACT256_BYTES 408
+#define ACT256_SCALE(w) (256 * (w))
+#define ACT256_FIX_ALL(w) (260 * (w))
+#define ACT256_SUM32(w) (264 * (w))
+#define ACT256_SUM16(w) (280 * (w))
+#define ACT256_FIX32(w) (312 * (w))
+#define ACT256_FIX16(w) (344 * (w))
 
 struct act_layout {
-    int group, n_groups, n_blocks;
-    size_t n; /* elements of each array */
+    int group, n_groups;
 };
 
-INLINE struct act_layout act_layout_get(int m, int k, bool amx)
+INLINE struct act_layout act_layout_get(int m, bool amx)
 {
     struct act_layout l;
     if (m <= SMALL_M_MAX && !(amx && m >= AMX_M_MIN)) {
@@ -35,31 +54,24 @@ INLINE struct act_layout act_layout_get(int m, int k, bool amx)
         l.group = amx ? AMX_GROUP : LARGE_GROUP;
     }
     l.n_groups = (m + l.group - 1) / l.group;
-    l.n_blocks = k / BLOCK_LEN;
-    l.n = (size_t)l.n_groups * (size_t)l.n_blocks * (size_t)l.group;
     return l;
 }
-INLINE size_t act_layout_bytes(const struct act_layout *l)
+/* Bytes of a group of tokens. */
+INLINE size_t act_group_bytes(const struct act_layout *l, int k, int unit_k, int unit_bytes)
 {
-    return l->n * (BLOCK_LEN + ACT_ARRAYS * 4);
+    return (size_t)l->group * (size_t)(k / unit_k) * (size_t)unit_bytes;
 }
-INLINE const int8_t *act_codes(const void *acts)
+
+/* Four bytes to every lane: codes of one token, or one of its numbers. */
+INLINE __m512i broadcast_32(const uint8_t *p)
 {
-    return acts;
+    int32_t v;
+    memcpy(&v, p, sizeof v);
+    return _mm512_set1_epi32(v);
 }
-INLINE const float *act_floats(const void *acts, const struct act_layout *l, enum act_array a)
+INLINE __m512 broadcast_f32(const uint8_t *p)
 {
-    return (const float *)((const int8_t *)acts + l->n * BLOCK_LEN) + l->n * (size_t)a;
-}
-INLINE const int32_t *act_ints(const void *acts, const struct act_layout *l, enum act_array a)
-{
-    return (const int32_t *)act_floats(acts, l, a);
-}
-/* Index of a token's block in the arrays. */
-INLINE size_t act_index(const struct act_layout *l, int token, int block)
-{
-    return ((size_t)(token / l->group) * (size_t)l->n_blocks + (size_t)block) * (size_t)l->group +
-           (size_t)(token % l->group);
+    return _mm512_castsi512_ps(broadcast_32(p));
 }
 
 /* ---- codes ---- */
@@ -136,20 +148,9 @@ INLINE void slices_get_offset(__m512i w[8], const uint8_t *block, struct panel_f
 
 /* ---- scales ---- */
 
-struct unit_scales { /* what a unit's blocks share */
-    __m512 d, dmin;
-};
-struct block_scales { /* [half]; types that are not split use [0] */
-    __m512 scale[2], min[2];
-};
-
 INLINE __m512 load_f16(const void *p)
 {
     return _mm512_cvtph_ps(_mm256_loadu_si256((const __m256i *)p));
-}
-INLINE __m512 load_s8(const void *p)
-{
-    return _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(_mm_loadu_si128((const __m128i *)p)));
 }
 /* 2^(e - 128), as quant_e8m0_half_to_f32 */
 INLINE __m512 load_e8m0(const void *p)
@@ -159,33 +160,53 @@ INLINE __m512 load_e8m0(const void *p)
     __m512i tiny = _mm512_sllv_epi32(_mm512_set1_epi32(0x00200000), e);
     return _mm512_castsi512_ps(_mm512_mask_mov_epi32(normal, _mm512_cmplt_epi32_mask(e, _mm512_set1_epi32(2)), tiny));
 }
-
-INLINE void unit_scales_get(struct unit_scales *u, const uint8_t *p, enum panel_scales scales)
+/* The scale of a block of the types with scales for every 32. */
+INLINE __m512 block_scale_get(const uint8_t *p, enum panel_scales scales)
 {
-    u->d = scales == SCALES_E8M0 ? load_e8m0(p) : load_f16(p);
-    u->dmin = panel_has_min(scales) ? load_f16(p + 32) : _mm512_setzero_ps();
+    return scales == SCALES_E8M0 ? load_e8m0(p) : load_f16(p);
 }
 
-/* Scales of block i of the unit at p. */
-INLINE void block_scales_get(struct block_scales *s, const struct unit_scales *u, const uint8_t *p, int i,
-                             enum panel_scales scales)
+/* K types, where p is the scale unit: integer scale of block b, or of half h of it; as s32. */
+INLINE __m512i k_factor_get(const uint8_t *p, int b, int h, enum panel_scales scales)
 {
-    s->scale[0] = u->d;
-    s->min[0] = u->dmin;
-    if (scales == SCALES_K32) s->scale[0] = _mm512_mul_ps(u->d, load_s8(p + 32 + i * 16));
-    if (scales == SCALES_K32_MIN) {
-        s->scale[0] = _mm512_mul_ps(u->d, load_s8(p + 64 + i * 32));
-        s->min[0] = _mm512_mul_ps(u->dmin, load_s8(p + 64 + i * 32 + 16));
+    const uint8_t *at = scales == SCALES_K32       ? p + 32 + b * 16
+                        : scales == SCALES_K32_MIN ? p + 64 + b * 32
+                        : scales == SCALES_K16     ? p + 32 + (2 * b + h) * 16
+                                                   : p + 64 + (2 * b + h) * 16;
+    __m128i v = _mm_loadu_si128((const __m128i *)at);
+    if (scales == SCALES_K16_MIN) return _mm512_and_si512(_mm512_cvtepu8_epi32(v), _mm512_set1_epi32(15));
+    return _mm512_cvtepi8_epi32(v); /* K32_MIN: at most 63 */
+}
+/* Integer mins as s16 pairs that fit act256's sums: pair i = blocks 2i and 2i+1 (K32_MIN), halves of block i (K16_MIN).
+ */
+INLINE __m512i k_mins_get(const uint8_t *p, int i, enum panel_scales scales)
+{
+    const bool split = scales == SCALES_K16_MIN;
+    const uint8_t *at = split ? p + 64 + 2 * i * 16 : p + 64 + 2 * i * 32 + 16;
+    __m512i low = _mm512_cvtepu8_epi32(_mm_loadu_si128((const __m128i *)at));
+    __m512i high = _mm512_cvtepu8_epi32(_mm_loadu_si128((const __m128i *)(at + (split ? 16 : 32))));
+    if (split) {
+        low = _mm512_srli_epi32(low, 4);
+        high = _mm512_srli_epi32(high, 4);
     }
-#pragma GCC unroll 2
-    for (int h = 0; h < 2; h++) {
-        if (scales == SCALES_K16) s->scale[h] = _mm512_mul_ps(u->d, load_s8(p + 32 + (2 * i + h) * 16));
-        if (scales == SCALES_K16_MIN) {
-            __m512i both = _mm512_cvtepu8_epi32(_mm_loadu_si128((const __m128i *)(p + 64 + (2 * i + h) * 16)));
-            s->scale[h] = _mm512_mul_ps(u->d, _mm512_cvtepi32_ps(_mm512_and_si512(both, _mm512_set1_epi32(15))));
-            s->min[h] = _mm512_mul_ps(u->dmin, _mm512_cvtepi32_ps(_mm512_srli_epi32(both, 4)));
-        }
-    }
+    return _mm512_or_si512(low, _mm512_slli_epi32(high, 16));
+}
+/* Pairs of mins in a unit. */
+INLINE int k_mins_n(enum panel_scales scales)
+{
+    return scales == SCALES_K32_MIN ? 4 : scales == SCALES_K16_MIN ? 8 : 0;
+}
+/* Pair i of token t's sums, to be multiplied with k_mins_get. */
+INLINE __m512i k_sums_get(const uint8_t *acts, int i, int t, int w, enum panel_scales scales)
+{
+    return broadcast_32(acts + (scales == SCALES_K32_MIN ? ACT256_SUM32(w) : ACT256_SUM16(w)) + 4 * (i * w + t));
+}
+/* Adds a unit to 16 outputs: sum = its integers under their integer scales. Every path comes through here. */
+INLINE __m512 k_unit_add(__m512 f, __m512 sum, __m512i min_sum, __m512 d, __m512 dmin, __m512 act_scale, bool has_min)
+{
+    __m512 v = _mm512_mul_ps(sum, d);
+    if (has_min) v = _mm512_fnmadd_ps(_mm512_cvtepi32_ps(min_sum), dmin, v);
+    return _mm512_fmadd_ps(v, act_scale, f);
 }
 
 /* ---- kernels, by type ---- */
@@ -195,8 +216,9 @@ typedef void matmul_fn(float *y, size_t y_stride, const void *panels, const void
 PANEL_TYPES(DECLARE_MATMUL)
 #undef DECLARE_MATMUL
 
-/* Scratch of the large kernel. */
+/* Scratch of the large kernels. */
 size_t large_avx512_scratch_bytes(void);
+size_t large_k_avx512_scratch_bytes(void);
 
 void kernels_fill_avx512_acts(struct kernels *k);
 void kernels_fill_avx512_float(struct kernels *k);

@@ -289,6 +289,7 @@ START_TEST(tools_are_decoded_where_they_are_supported)
     ck_assert(r->tools[0].strict && r->tools[1].deferred && r->no_parallel_tools);
     ck_assert_int_eq(r->tool_choice, CHAT_TOOLS_ONE);
     ck_assert(json_is_object(r->output_schema));
+    ck_assert(str_eq(r->output_where, STR("output_config.format.schema")));
     ck_assert_int_eq(r->messages[0].blocks[0].kind, CHAT_THINKING);
     ck_assert_int_eq(json_integer_value(json_object_get(r->messages[0].blocks[1].input, "a")), 1);
     ck_assert(r->messages[1].blocks[0].is_error && r->messages[1].blocks[0].n_blocks == 1);
@@ -361,5 +362,6 @@ static void add_request(TCase *tc)
     tcase_add_test(tc, client_tools_of_known_types_get_schemas);
 }
 
-void add_answer(TCase *tc), add_blocks(TCase *tc), add_history(TCase *tc);
-UNIT_MAIN("api", add_request, add_answer, add_blocks, add_history)
+void add_answer(TCase *tc), add_blocks(TCase *tc), add_history(TCase *tc), add_tools(TCase *tc), add_context(TCase *tc),
+    add_order(TCase *tc);
+UNIT_MAIN("api", add_request, add_answer, add_blocks, add_history, add_tools, add_context, add_order)

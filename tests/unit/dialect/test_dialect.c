@@ -439,8 +439,26 @@ START_TEST(random_markup)
 }
 END_TEST
 
+START_TEST(plain_text_has_no_markers)
+{
+    static const char json[] = "{\"a\": \"<think>x</think> <tool_call>{}</tool_call><|end|>[TOOL_CALLS]\"}";
+    char raw[200], want[200];
+    snprintf(want, sizeof want, "t[%s]", json);
+    for (size_t i = 0; dialect_at(i); i++) {
+        struct dialect_options o = {.plain_text = true};
+        if (strcmp(dialect_name(dialect_at(i)), "harmony") == 0) continue; /* text has a header there */
+        check_with(&o, dialect_name(dialect_at(i)), json, want, 0, false);
+    }
+    struct dialect_options o = {.plain_text = true};
+    snprintf(raw, sizeof raw, "<think>\nhm\n</think>\n\n%s", json);
+    snprintf(want, sizeof want, "r[hm]t[%s]", json);
+    check_with(&o, "hermes", raw, want, 0, false);
+}
+END_TEST
+
 static void add_all(TCase *tc)
 {
+    tcase_add_test(tc, plain_text_has_no_markers);
     tcase_add_test(tc, plain_text);
     tcase_add_test(tc, json_calls);
     tcase_add_test(tc, json_calls_that_are_broken);

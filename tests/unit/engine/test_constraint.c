@@ -12,9 +12,9 @@
 unit_adder add_constraint_tests;
 
 enum { FIRST_WORD = 256 };
-static const char *const words[] = {"{\"",  "\":", "\": ",   "\",",    "\"}",     "name", "age", "true", "hello",
-                                    "12",   "  ",  "\n\n",   "circle", "<think>", "</th", "ink", ">{",   "ok</",
-                                    "kind", ">\n", "think>", "\": \"", "[",       "\n</", "XY"};
+static const char *const words[] = {"{\"",  "\":", "\": ",   "\",",    "\"}",     "name",  "age", "true", "hello",
+                                    "12",   "  ",  "\n\n",   "circle", "<think>", "</th",  "ink", ">{",   "ok</",
+                                    "kind", ">\n", "think>", "\": \"", "[",       "\n\n<", "XY"};
 #define N_WORDS (sizeof words / sizeof *words)
 
 static char bytes[256][2];
@@ -436,6 +436,21 @@ START_TEST(an_answer_that_would_end_in_its_reasoning_goes_on)
 }
 END_TEST
 
+START_TEST(an_answer_may_begin_out_of_the_reasoning)
+{
+    uint32_t script[] = {'a', 'b', '[', 'h', '[', '1', '2', ']'};
+    struct engine_reasoning section = reasoning(true, 6);
+    struct result got;
+    section.also[1] = STR("[1");
+    run_script(&got, "{\"type\":\"array\",\"items\":{\"type\":\"integer\"},\"maxItems\":1}", &section, script, 8, 50);
+    ck_assert_str_eq(got.text, "ab[h[12]");
+    ck_assert_int_eq(got.last.finish, FINISH_EOG);
+    ck_assert_uint_eq(got.last.n_reasoning, 4);
+    run_script(&got, shape, &section, script, 8, 400); /* where that is no answer, the reasoning ends before it */
+    ck_assert(fits(shape, answer_behind(&got, "ab[h[\n</think>\n\n")));
+}
+END_TEST
+
 START_TEST(the_length_limit_may_strike_in_reasoning)
 {
     uint32_t script[] = {'a', 'b', 'c', 'd', 'e', 'f', 'g'};
@@ -544,6 +559,7 @@ void add_constraint_tests(TCase *tc)
     tcase_add_test(tc, text_behind_the_marker_in_one_token_is_part_of_the_answer);
     tcase_add_test(tc, where_that_text_does_not_fit_the_marker_is_forced);
     tcase_add_test(tc, an_answer_that_would_end_in_its_reasoning_goes_on);
+    tcase_add_test(tc, an_answer_may_begin_out_of_the_reasoning);
     tcase_add_test(tc, the_length_limit_may_strike_in_reasoning);
     tcase_add_test(tc, the_model_may_open_the_reasoning_itself);
     tcase_add_test(tc, the_model_may_answer_at_once);
