@@ -508,6 +508,8 @@ void dialect_parser_finish(struct dialect_parser *p, bool cut, chat_sink *sink, 
     if (kind == CHAT_THINKING && !cut && !p->has_text && !p->n_seen) give_hidden(p);
     buf_clear(&p->in);
     p->pos = 0;
+    bool is_cut_text = cut && p->is_open && p->open_kind == CHAT_TEXT && p->white.len;
+    if (is_cut_text) dialect_parser_event(p, CHAT_EVENT_DELTA, buf_str(&p->white));
     dialect_parser_close_block(p);
 }
 
