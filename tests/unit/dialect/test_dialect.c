@@ -187,7 +187,7 @@ START_TEST(bare_json)
     check("hermes", "{{\"name\": \"read\", \"arguments\": {\"path\": \"a\"}}}", "c[read {\"path\":\"a\"}]", 1);
     check("hermes", "```json\n{{\"name\": \"read\", \"arguments\": {\"path\": \"a\"}}}\n```",
           "c[read {\"path\":\"a\"}]", 1);
-    check("hermes", "Sure:\n{{\"name\": \"read\", \"arguments\": {\"path\": \"a\"}}}",
+    check("hermes", "Sure:\n{{\"name\": \"read\", \"arguments\": {\"path\": \"a\"}}}\n</tool_call>",
           "t[Sure:]c[read {\"path\":\"a\"}]", 1);
     check("hermes", "<tool_call>\n{{\"name\": \"read\", \"arguments\": {\"path\": \"a\"}}}\n</tool_call>",
           "c[read {\"path\":\"a\"}]", 1);
