@@ -385,5 +385,5 @@ void add_messages(TCase *tc)
     tcase_add_test(tc, log_line_has_numbers_and_no_prompt);
 }
 
-void add_routes(TCase *tc);
-UNIT_MAIN("server", add_messages, add_routes)
+void add_routes(TCase *tc), add_documents(TCase *tc);
+UNIT_MAIN("server", add_messages, add_routes, add_documents)
