@@ -73,7 +73,8 @@ static void add_oversized(struct decoder *d, struct str where)
 {
     size_t room = sizeof d->oversized.paths - d->oversized.len;
     if (!d->oversized.len) d->oversized.first = *d->error;
-    int n = snprintf(d->oversized.paths + d->oversized.len, room, "%s\"%.*s\"", d->oversized.len ? "," : "", STR_ARG(where));
+    int n = snprintf(d->oversized.paths + d->oversized.len, room, "%s\"%.*s\"", d->oversized.len ? "," : "",
+                     STR_ARG(where));
     if (n > 0 && (size_t)n < room) d->oversized.len += (size_t)n;
     d->oversized.paths[d->oversized.len] = '\0';
 }
@@ -83,8 +84,8 @@ bool check_image_sizes(struct decoder *d)
     if (!d->oversized.len) return true;
     *d->error = d->oversized.first;
     d->error->code = "image_dimensions_too_large";
-    snprintf(d->error->details, sizeof d->error->details, ",\"max_side_length_pixels\":%d,\"paths\":[%s]", IMAGE_MAX_SIDE,
-             d->oversized.paths);
+    snprintf(d->error->details, sizeof d->error->details, ",\"max_side_length_pixels\":%d,\"paths\":[%s]",
+             IMAGE_MAX_SIDE, d->oversized.paths);
     return false;
 }
 

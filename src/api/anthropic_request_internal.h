@@ -14,7 +14,7 @@ struct decoder {
     char path[200];
     size_t path_len;
     bool has_noted_citations, has_noted_fields;
-    struct { /* images over the size limit: all are named at once */
+    struct {             /* images over the size limit: all are named at once */
         char paths[400]; /* JSON strings, separated by commas */
         size_t len;
         struct anthropic_error first;

@@ -41,7 +41,8 @@ static struct str post(struct reading *d, const char *path, const char *data)
     struct buf body;
     buf_init(&body, 1 << 20);
     buf_printf(&body,
-               "{\"model\":\"m\",\"max_tokens\":10,\"messages\":[{\"role\":\"user\",\"content\":[{\"type\":\"document\",\"source\":"
+               "{\"model\":\"m\",\"max_tokens\":10,\"messages\":[{\"role\":\"user\",\"content\":[{\"type\":"
+               "\"document\",\"source\":"
                "{\"type\":\"base64\",\"media_type\":\"application/pdf\",\"data\":\"%s\"}}]}]}",
                data);
     fixture_post(&d->request, path, "", body.ptr);
