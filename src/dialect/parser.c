@@ -133,7 +133,7 @@ static void prepare_markers(struct dialect_parser *p)
     static const char *const header_words[] = {"<|end|>",     "<|return|>", "<|call|>", "<|start|>",
                                                "<|channel|>", "<|eom|>",    "<|eot|>",  NULL};
     static const char *const line_words[] = {">>>", NULL}, *const fence[] = {"```json", "```", NULL};
-    static const char *const bare[] = {"[{\"name\":", "{\"name\":", "{\"type\": \"function\",", NULL};
+    static const char *const bare[] = {"[{\"name\":", "{\"name\":", "{{\"name\":", "{\"type\": \"function\",", NULL};
     const struct dialect *d = p->d;
     const char *const *header = d->header == HEADER_NAME_LINE ? line_words : header_words;
     dialect_markers_add(&p->text_marks, d->think_start, MARK_THINK_START);

@@ -127,6 +127,10 @@ START_TEST(what_must_hold_and_cannot_is_refused_by_name)
     r = request(NULL, false, CHAT_TOOLS_AUTO);
     set_output(r, "{\"type\":\"string\",\"minLength\":3,\"maxLength\":2}");
     ck_assert(!take(&c, r, NULL, NULL, &e) && e.kind == ERR_INVALID);
+    static const char never[] = "{\"type\":\"object\",\"properties\":{\"a\":{\"not\":{}}},\"required\":[\"a\"]}";
+    ck_assert(!take(&c, request(never, true, CHAT_TOOLS_AUTO), NULL, NULL, &e) && e.kind == ERR_INVALID);
+    ck_assert_msg(strstr(e.msg, "tools.0.input_schema") != NULL, "%s", e.msg);
+    ck_assert(take(&c, request(never, false, CHAT_TOOLS_ANY), NULL, NULL, &e));
     constraints_deinit(&c);
 }
 END_TEST
