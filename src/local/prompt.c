@@ -277,8 +277,41 @@ static size_t template_len(const struct prompt_maker *p, struct str raw)
     return 0;
 }
 
-/* Puts each remembered text in the place of its key. Where calls are made of control tokens these must be seen as such;
- * elsewhere the text counts as a client's. */
+/* Where the reasoning of a remembered answer stands in the rendered text, if the template shows it: from the mark on
+ * that opens it, or (without such a mark) its key alone. -1: it does not show it. */
+static ptrdiff_t find_thinking(const struct prompt_maker *p, bool *whole, const struct turns_raw *r, struct str text,
+                               size_t at, size_t content)
+{
+    struct str key = str_from(r->thinking_key), start = p->traits.think_start;
+    ptrdiff_t found = key.len ? str_find(text, key, at) : -1;
+    *whole = false;
+    if (found < 0 || (size_t)found > content) return -1;
+    size_t mark = (size_t)found;
+    while (mark > at && (text.ptr[mark - 1] == '\n' || text.ptr[mark - 1] == ' ')) mark--;
+    *whole = r->full.len && start.len && str_ends(str_slice(text, at, mark), start);
+    return *whole ? (ptrdiff_t)(mark - start.len) : found;
+}
+
+/* Copies up to `found`, then `raw` in the place of what ends at `to`. Where calls are made of control tokens these must
+ * be seen as such; elsewhere the text counts as a client's. */
+static void put_raw(const struct prompt_maker *p, struct splice *s, size_t *at, struct str text, size_t found,
+                    size_t to, struct str raw, size_t by_template)
+{
+    copy_piece(s, text, *at, found);
+    size_t from = s->out.len + by_template;
+    buf_append(&s->out, raw);
+    if (!p->traits.calls_are_control) add_tainted(&s->spans, from, s->out.len);
+    *at = to;
+    while (s->next < s->end && s->next->to <= to) s->next++;
+}
+
+/* How much of an answer with its reasoning is marks: those must be tokens again. */
+static size_t opening_len(const struct prompt_maker *p, struct str full)
+{
+    return str_starts(full, p->traits.think_start) ? p->traits.think_start.len : 0;
+}
+
+/* Puts each remembered text in the place of its keys, in the order of the turns. */
 static bool put_raws(const struct prompt_maker *p, struct prompt *out, const struct turns *turns)
 {
     if (turns->n_raws == 0) return true;
@@ -286,17 +319,22 @@ static bool put_raws(const struct prompt_maker *p, struct prompt *out, const str
     struct str text = buf_str(&out->text);
     size_t at = 0;
     buf_init(&s.out, MAX_PROMPT_BYTES);
-    for (size_t i = 0; i < turns->n_raws; i++) { /* they stand in the order of the turns */
-        struct str key = str_from(turns->raws[i].key);
+    for (size_t i = 0; i < turns->n_raws; i++) {
+        const struct turns_raw *r = &turns->raws[i];
+        struct str key = str_from(r->key), raw = buf_str(&r->text), full = buf_str(&r->full);
         ptrdiff_t found = str_find(text, key, at);
+        bool whole;
         if (found < 0) continue;
-        copy_piece(&s, text, at, (size_t)found);
-        size_t from = s.out.len;
-        buf_append(&s.out, buf_str(&turns->raws[i].text));
-        from += template_len(p, buf_str(&turns->raws[i].text));
-        if (!p->traits.calls_are_control) add_tainted(&s.spans, from, s.out.len);
-        at = (size_t)found + key.len;
-        while (s.next < s.end && s.next->to <= at) s.next++;
+        size_t to = (size_t)found + key.len;
+        ptrdiff_t thinking = find_thinking(p, &whole, r, text, at, (size_t)found);
+        if (thinking >= 0 && whole) {
+            put_raw(p, &s, &at, text, (size_t)thinking, to, full, opening_len(p, full));
+            continue;
+        }
+        if (thinking >= 0)
+            put_raw(p, &s, &at, text, (size_t)thinking, (size_t)thinking + strlen(r->thinking_key),
+                    buf_str(&r->thinking), 0);
+        put_raw(p, &s, &at, text, (size_t)found, to, raw, template_len(p, raw));
     }
     copy_piece(&s, text, at, text.len);
     buf_deinit(&out->text);
@@ -418,6 +456,17 @@ static bool append_forced(const struct prompt_maker *p, struct prompt *out, cons
 
 /* ---- public to local/ ---- */
 
+/* The mark that opens the reasoning, at the end of the text. */
+static void find_opening(const struct prompt_maker *p, struct prompt *out)
+{
+    struct str text = buf_str(&out->text), start = p->traits.think_start;
+    size_t to = text.len;
+    out->opened_thinking = STR_NONE;
+    if (!out->in_thinking || !start.len) return;
+    while (to && !str_ends(str_slice(text, 0, to), start)) to--;
+    if (to) out->opened_thinking = str_slice(text, to - start.len, text.len);
+}
+
 bool prompt_render(const struct prompt_maker *p, struct prompt *out, const struct chat_request *req, struct err *e)
 {
     if (!render_some_shape(p, out, req, e)) return false;
@@ -428,6 +477,7 @@ bool prompt_render(const struct prompt_maker *p, struct prompt *out, const struc
     out->lead = buf_str(&p->seams[wants_thinking(req)].lead);
     if ((turns_has_prefill(req) && !append_prefill(p, out, req)) || !append_forced(p, out, req) || out->text.failed)
         return err_set(e, ERR_TOO_LARGE, "the prompt is larger than %zu bytes", MAX_PROMPT_BYTES);
+    find_opening(p, out);
     return true;
 }
 

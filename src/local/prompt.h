@@ -32,6 +32,7 @@ struct prompt {
     struct buf opened_call;     /* the end of text: the beginning of a forced call; empty = none */
     bool in_thinking;           /* the text has opened the reasoning */
     bool may_think;             /* it has not, but the model may */
+    struct str opened_thinking; /* where in_thinking: the end of text from the mark on that opens it; into text */
     bool has_effort;            /* the template was told how much to think */
     struct str tail, lead;      /* of prompt_seam; borrowed from the maker */
 };

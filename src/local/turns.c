@@ -6,6 +6,7 @@
 
 #include "base/alloc.h"
 #include "base/hash.h"
+#include "base/log.h"
 #include "base/rng.h"
 
 /* What is needed while the list is built. */
@@ -276,6 +277,13 @@ static bool add_user_message(struct builder *b, const struct chat_message *messa
 
 /* ---- what the model said ---- */
 
+static void turns_raw_deinit(struct turns_raw *r)
+{
+    buf_deinit(&r->text);
+    buf_deinit(&r->full);
+    buf_deinit(&r->thinking);
+}
+
 static json_t *call_json(const struct builder *b, const struct chat_block *call)
 {
     char space[10];
@@ -330,28 +338,42 @@ static bool add_calls_as_text(struct builder *b, struct buf *text, struct str th
     return !text->failed && append_assistant(b, buf_str(text), thinking, NULL);
 }
 
+static bool has_thinking(const struct chat_message *m)
+{
+    for (size_t i = 0; i < m->n_blocks; i++)
+        if (m->blocks[i].kind == CHAT_THINKING && m->blocks[i].text.len) return true;
+    return false;
+}
+
+static void make_key(const struct builder *b, char key[TURNS_KEY_BYTES], char kind)
+{
+    snprintf(key, TURNS_KEY_BYTES, "Q%016llx%016llx%c%05zu", (unsigned long long)b->nonce[0],
+             (unsigned long long)b->nonce[1], kind, b->out->n_raws % 100000);
+}
+
 /* The generated text itself, when the message is what the model wrote. *is_raw tells whether it was. */
 static bool add_remembered(struct builder *b, bool *is_raw, const struct chat_message *m)
 {
-    struct buf thinking;
     struct turns *t = b->out;
+    struct turns_raw raw = {0};
     *is_raw = false;
     if (!b->memory || !b->shape->raw) return true;
-    t->raws = mem_realloc(t->raws, (t->n_raws + 1) * sizeof *t->raws);
-    struct turns_raw *raw = &t->raws[t->n_raws];
-    buf_init(&raw->text, TURNS_MAX_BYTES);
-    buf_init(&thinking, TURNS_MAX_BYTES);
-    *is_raw = call_memory_find(b->memory, &raw->text, &thinking, m);
-    if (*is_raw) {
-        snprintf(raw->key, sizeof raw->key, "Q%016llx%016llxZ%05zu", (unsigned long long)b->nonce[0],
-                 (unsigned long long)b->nonce[1], t->n_raws % 100000);
-        t->n_raws++;
-    } else {
-        buf_deinit(&raw->text);
+    buf_init(&raw.text, TURNS_MAX_BYTES);
+    buf_init(&raw.full, TURNS_MAX_BYTES);
+    buf_init(&raw.thinking, TURNS_MAX_BYTES);
+    enum made_match match = call_memory_find(b->memory, &raw.text, &raw.full, &raw.thinking, m);
+    if (match != MADE_SAME) {
+        turns_raw_deinit(&raw);
+        if (match == MADE_CHANGED && t->n_changed++ == 0)
+            log_info("a call came back from the client with another input than was generated: it is shown as sent");
+        return true;
     }
-    bool ok = !*is_raw || append_assistant(b, str_from(raw->key), buf_str(&thinking), NULL);
-    buf_deinit(&thinking);
-    return ok;
+    *is_raw = true;
+    make_key(b, raw.key, 'Z');
+    if (has_thinking(m) && raw.thinking.len) make_key(b, raw.thinking_key, 'T');
+    t->raws = mem_realloc(t->raws, (t->n_raws + 1) * sizeof *t->raws);
+    t->raws[t->n_raws++] = raw;
+    return append_assistant(b, str_from(raw.key), str_from(raw.thinking_key), NULL);
 }
 
 static bool add_calling(struct builder *b, struct buf *text, struct str thinking, const struct chat_message *m,
@@ -381,10 +403,11 @@ static bool add_assistant_message(struct builder *b, const struct chat_message *
         n_calls += m->blocks[i].kind == CHAT_TOOL_USE;
         if (m->blocks[i].kind == CHAT_THINKING) buf_append(&thinking, m->blocks[i].text);
     }
-    bool ok = !text.failed && !thinking.failed;
+    bool ok = !text.failed && !thinking.failed, is_raw = false;
+    if (ok && !n_calls && text.len && !last_turn(b, "assistant")) ok = add_remembered(b, &is_raw, m);
     if (ok && n_calls) ok = add_calling(b, &text, buf_str(&thinking), m, n_calls);
-    else if (ok && thinking.len) ok = append_assistant(b, buf_str(&text), buf_str(&thinking), NULL);
-    else if (ok) ok = add_turn(b, "assistant", buf_str(&text));
+    else if (ok && !is_raw && thinking.len) ok = append_assistant(b, buf_str(&text), buf_str(&thinking), NULL);
+    else if (ok && !is_raw) ok = add_turn(b, "assistant", buf_str(&text));
     buf_deinit(&thinking);
     buf_deinit(&text);
     return ok;
@@ -436,7 +459,7 @@ void turns_deinit(struct turns *t)
 {
     json_decref(t->list);
     json_decref(t->tools);
-    for (size_t i = 0; i < t->n_raws; i++) buf_deinit(&t->raws[i].text);
+    for (size_t i = 0; i < t->n_raws; i++) turns_raw_deinit(&t->raws[i]);
     mem_free(t->raws);
     *t = (struct turns){0};
 }
