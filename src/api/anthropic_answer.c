@@ -299,6 +299,10 @@ static void finish(struct anthropic_answer *a, struct buf *out, const struct cha
     buf_append(out, STR(",\"stop_details\":null,\"container\":null"));
     buf_append(out, a->is_stream ? STR("},\"usage\":") : STR(",\"diagnostics\":null,\"usage\":"));
     write_usage(out, &usage);
+    if (ev->context) {
+        buf_append(out, STR(",\"context_management\":"));
+        anthropic_context_write(out, ev->context);
+    }
     if (a->is_stream) {
         event_end(out);
         event_begin(out, "message_stop");
@@ -347,7 +351,10 @@ void anthropic_answer_event(struct anthropic_answer *a, struct buf *out, const s
     }
 }
 
-void anthropic_count_write(struct buf *out, uint32_t n_tokens)
+void anthropic_count_write(struct buf *out, uint32_t n_tokens, const struct chat_context *context)
 {
-    buf_printf(out, "{\"input_tokens\":%" PRIu32 "}", n_tokens);
+    buf_printf(out, "{\"input_tokens\":%" PRIu32, n_tokens);
+    if (context)
+        buf_printf(out, ",\"context_management\":{\"original_input_tokens\":%" PRIu32 "}", context->original_tokens);
+    buf_append_char(out, '}');
 }

@@ -58,7 +58,7 @@ static enum read_result read_thinking(struct decoder *d, struct chat_block *out,
     return READ_TAKEN;
 }
 
-/* Clients send the input as an object; a string that holds one is taken too. */
+/* Clients send the input as an object; a string that holds one is taken too, and an empty one: nothing was streamed. */
 static enum read_result read_tool_use(struct decoder *d, struct chat_block *out, const json_t *block)
 {
     out->kind = CHAT_TOOL_USE;
@@ -67,7 +67,8 @@ static enum read_result read_tool_use(struct decoder *d, struct chat_block *out,
     json_t *input = field_get(block, "input");
     size_t at = path_push(d, "input");
     if (json_is_string(input)) {
-        json_t *parsed = json_loadb(json_string_value(input), json_string_length(input), JSON_ALLOW_NUL, NULL);
+        struct str text = str_trim(json_str(input));
+        json_t *parsed = text.len ? json_loadb(text.ptr, text.len, JSON_ALLOW_NUL, NULL) : json_object();
         if (!json_is_object(parsed)) {
             json_decref(parsed);
             decode_fail(d, "Input should be an object, found a string that does not hold one");
@@ -107,7 +108,16 @@ static enum read_result read_tool_result(struct decoder *d, struct chat_block *o
 static enum read_result read_tool_reference(struct decoder *d, struct chat_block *out, const json_t *block)
 {
     out->kind = CHAT_TOOL_REFERENCE;
-    return field_str(d, &out->name, block, "tool_name", true) ? READ_TAKEN : READ_FAILED;
+    if (!field_str(d, &out->name, block, "tool_name", true)) return READ_FAILED;
+    for (size_t i = 0; i < d->r->n_tools; i++) {
+        if (!str_eq(d->r->tools[i].name, out->name)) continue;
+        d->r->tools[i].withheld = false;
+        return READ_TAKEN;
+    }
+    path_push(d, "tool_name");
+    decode_fail(d, "Tool reference '%.*s' not found in available tools", STR_ARG(str_slice(out->name, 0, 80)));
+    d->error->code = "tool_reference_unresolved";
+    return READ_FAILED;
 }
 
 enum need { NEED_NOTHING, NEED_THINKING, NEED_TOOLS, NEED_IMAGES };
@@ -137,8 +147,8 @@ static const struct block_rule {
     {"search_result", IN_USER | IN_RESULT, NEED_NOTHING, TAKE, decode_search_result, NULL},
     {"browser_state", IN_RESULT, NEED_NOTHING, TAKE, decode_browser_state, NULL},
     {"container_upload", IN_USER, NEED_NOTHING, REFUSE, NULL, "this server has no containers"},
-    {"tool_addition", IN_SYSTEM, NEED_NOTHING, REFUSE, NULL, "tools cannot change within a conversation"},
-    {"tool_removal", IN_SYSTEM, NEED_NOTHING, REFUSE, NULL, "tools cannot change within a conversation"},
+    {"tool_addition", IN_SYSTEM, NEED_TOOLS, REFUSE, decode_tool_addition, no_tools},
+    {"tool_removal", IN_SYSTEM, NEED_TOOLS, REFUSE, decode_tool_removal, no_tools},
     /* Those with a summary are taken out of the list before (see anthropic_turns.c). */
     {"compaction", IN_ASSISTANT, NEED_NOTHING, DROP, NULL, NULL},
     /* Left by servers that run tools themselves; history is never a reason to fail. */

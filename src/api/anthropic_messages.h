@@ -52,8 +52,10 @@ void anthropic_answer_event(struct anthropic_answer *a, struct buf *out, const s
 void anthropic_answer_fail(struct anthropic_answer *a, struct buf *out, const struct anthropic_error *e);
 void anthropic_answer_ping(struct buf *out);
 
-/* {"input_tokens":N} */
-void anthropic_count_write(struct buf *out, uint32_t n_tokens);
+/* {"input_tokens":N}, with the length before the edits if context is not NULL. */
+void anthropic_count_write(struct buf *out, uint32_t n_tokens, const struct chat_context *context);
+/* {"applied_edits":[...]} */
+void anthropic_context_write(struct buf *out, const struct chat_context *context);
 
 /* prefix ("msg_", "req_", "toolu_") and 24 random letters and digits, NUL-terminated. */
 #define ANTHROPIC_ID_SIZE 40

@@ -194,10 +194,10 @@ static bool decode_body(struct decoder *d, const json_t *body)
     if (!field_str(d, &d->r->model, body, "model", true)) return false;
     if (!d->r->model.len || d->r->model.len > 256)
         return decode_fail(d, "model: Input should have 1 to 256 bytes, found %zu", d->r->model.len);
-    return check_refused(d, body) && decode_system(d, body) && decode_messages(d, body) && decode_tools(d, body) &&
-           decode_max_tokens(d, body) && decode_stops(d, body) && decode_sampling(d, body) &&
-           decode_thinking(d, body) && decode_output(d, body) && decode_metadata(d, body) &&
-           field_bool(d, &d->r->stream, body, "stream");
+    return check_refused(d, body) && decode_system(d, body) && decode_tools(d, body) && decode_messages(d, body) &&
+           decode_tool_choice(d, body) && decode_max_tokens(d, body) && decode_stops(d, body) &&
+           decode_sampling(d, body) && decode_thinking(d, body) && decode_output(d, body) && decode_metadata(d, body) &&
+           decode_context(d, body) && field_bool(d, &d->r->stream, body, "stream");
 }
 
 static bool parse(struct chat_request *r, char *body, size_t body_len, struct anthropic_error *e)

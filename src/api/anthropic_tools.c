@@ -4,18 +4,28 @@
 #include <string.h>
 
 #include "api/anthropic_request_internal.h"
+#include "base/alloc.h"
+#include "base/hash.h"
 
-/* Run by the API, not by the client: a prefix of the dated type. */
-static const char *const server_tools[] = {
-    "web_search_", "web_fetch_",        "code_execution_", "advisor_",
-    "mcp_toolset", "tool_search_tool_", "computer_",       "browser_toolset_",
+/* A prefix of the dated type, and why it is refused. */
+static const struct foreign_tool {
+    const char *type, *why;
+} foreign_tools[] = {
+    {"web_search_", "is a tool that the server would have to run, which this one does not"},
+    {"web_fetch_", "is a tool that the server would have to run, which this one does not"},
+    {"code_execution_", "is a tool that the server would have to run, which this one does not"},
+    {"advisor_", "is a tool that the server would have to run, which this one does not"},
+    {"mcp_toolset",
+     "is a tool that the server would have to run, which this one does not: it connects to no MCP servers"},
+    {"computer_", "is not supported: this server knows no schema for it"},
+    {"browser_toolset_", "is not supported: this server knows no schema for it"},
 };
 
-static bool is_server_tool(struct str type)
+static const struct foreign_tool *foreign_find(struct str type)
 {
-    for (size_t i = 0; i < sizeof server_tools / sizeof *server_tools; i++)
-        if (str_starts(type, str_from(server_tools[i]))) return true;
-    return false;
+    for (size_t i = 0; i < sizeof foreign_tools / sizeof *foreign_tools; i++)
+        if (str_starts(type, str_from(foreign_tools[i].type))) return &foreign_tools[i];
+    return NULL;
 }
 
 static bool is_tool_name(struct str name)
@@ -28,16 +38,16 @@ static bool is_tool_name(struct str name)
     return name.len >= 1 && name.len <= 64;
 }
 
-/* The type, once it is clear that the server does not have to run the tool. */
+/* The type, once it is clear that it can be a tool of the client. */
 static bool read_type(struct decoder *d, struct str *out, const json_t *tool)
 {
     struct str type = STR("custom");
     if (!json_is_object(tool)) return decode_mismatch(d, "an object", tool);
     if (!field_str(d, &type, tool, "type", false)) return false;
-    if (is_server_tool(type)) {
+    const struct foreign_tool *foreign = foreign_find(type);
+    if (foreign) {
         path_push(d, "type");
-        return decode_fail(d, "\"%.*s\" is a tool that the server would have to run, which this one does not",
-                           STR_ARG(str_slice(type, 0, 60)));
+        return decode_fail(d, "\"%.*s\" %s", STR_ARG(str_slice(type, 0, 60)), foreign->why);
     }
     if (!d->support->tools) {
         struct str name = STR("");
@@ -67,6 +77,30 @@ static bool read_schema(struct decoder *d, struct chat_tool *out, json_t *tool, 
     return true;
 }
 
+/* Examples of inputs belong to the description: no template knows them. */
+static bool add_examples(struct decoder *d, struct chat_tool *out, const json_t *tool)
+{
+    size_t i;
+    json_t *example;
+    struct buf text;
+    json_t *examples = field_get(tool, "input_examples");
+    if (!json_array_size(examples)) return true;
+    buf_init(&text, (size_t)64 << 20);
+    buf_append(&text, out->description);
+    buf_append(&text, out->description.len ? STR("\n\nExamples of inputs:") : STR("Examples of inputs:"));
+    json_array_foreach(examples, i, example)
+    {
+        char *json = json_dumps(example, JSON_ENCODE_ANY);
+        buf_append_char(&text, '\n');
+        if (json) buf_append(&text, str_from(json));
+        mem_free(json);
+    }
+    out->description = text.failed ? STR_NONE : arena_try_str(&d->r->arena, buf_str(&text));
+    buf_deinit(&text);
+    return out->description.ptr ||
+           anthropic_error_set(d->error, 413, NULL, "the tools are larger than a request may be");
+}
+
 static bool read_tool(struct decoder *d, struct chat_tool *out, json_t *tool)
 {
     struct str type;
@@ -74,19 +108,36 @@ static bool read_tool(struct decoder *d, struct chat_tool *out, json_t *tool)
         !field_str(d, &out->description, tool, "description", false) || !field_bool(d, &out->strict, tool, "strict") ||
         !field_bool(d, &out->deferred, tool, "defer_loading"))
         return false;
+    out->withheld = out->deferred;
     if (!is_tool_name(out->name)) {
         path_push(d, "name");
         return decode_fail(d, "a tool name has 1 to 64 of a-z A-Z 0-9 _ -, found \"%.*s\"",
                            STR_ARG(str_slice(out->name, 0, 80)));
     }
-    return read_schema(d, out, tool, type);
+    return read_schema(d, out, tool, type) && add_examples(d, out, tool);
 }
 
-static bool has_tool(const struct chat_request *r, struct str name)
+/* Room for one more tool. */
+static bool grow(struct decoder *d)
 {
-    for (size_t i = 0; i < r->n_tools; i++)
-        if (str_eq(r->tools[i].name, name)) return true;
-    return false;
+    struct chat_request *r = d->r;
+    if (r->n_tools < d->tools_cap) return true;
+    size_t cap = 2 * d->tools_cap + 8;
+    struct chat_tool *tools = decode_alloc(d, cap, sizeof *tools);
+    if (!tools) return false;
+    if (r->n_tools) memcpy(tools, r->tools, r->n_tools * sizeof *tools);
+    r->tools = tools;
+    d->tools_cap = cap;
+    return true;
+}
+
+bool decode_tool(struct decoder *d, json_t *tool)
+{
+    if (!grow(d)) return false;
+    d->r->tools[d->r->n_tools] = (struct chat_tool){0};
+    if (!read_tool(d, &d->r->tools[d->r->n_tools], tool)) return false;
+    d->r->n_tools++;
+    return true;
 }
 
 static bool read_choice(struct decoder *d, const json_t *choice)
@@ -108,39 +159,61 @@ static bool read_choice(struct decoder *d, const json_t *choice)
     }
     if (r->tool_choice == CHAT_TOOLS_ONE) {
         if (!field_str(d, &r->tool_choice_name, choice, "name", true)) return false;
-        if (!has_tool(r, r->tool_choice_name)) {
+        const struct chat_tool *tool = chat_tool_find(r, r->tool_choice_name);
+        if (!tool || (tool->withheld && !tool->deferred)) {
             path_push(d, "name");
             return decode_fail(d, "no tool is named \"%.*s\"", STR_ARG(str_slice(r->tool_choice_name, 0, 80)));
         }
+        r->tools[tool - r->tools].withheld = false; /* who demands it has seen it */
     }
-    if (r->tool_choice == CHAT_TOOLS_ANY && !r->n_tools) return decode_fail(d, "a tool is required but none is given");
+    size_t n_callable = 0;
+    for (size_t i = 0; i < r->n_tools; i++) n_callable += !r->tools[i].withheld;
+    if (r->tool_choice == CHAT_TOOLS_ANY && !n_callable) return decode_fail(d, "a tool is required but none is given");
     return true;
+}
+
+/* Tools that the server would look for on demand are all shown at once: the search is the server's. */
+static bool is_search(const json_t *tool)
+{
+    json_t *type = json_object_get(tool, "type");
+    return json_is_string(type) && str_starts(json_str(type), STR("tool_search_tool_"));
 }
 
 bool decode_tools(struct decoder *d, const json_t *body)
 {
     struct chat_request *r = d->r;
+    struct strmap names;
     json_t *tools = field_get(body, "tools");
+    bool shows_all = false, ok = true;
     size_t at = path_push(d, "tools");
     if (tools && !json_is_array(tools)) return decode_mismatch(d, "an array", tools);
-    size_t n = json_array_size(tools);
-    r->tools = n ? decode_alloc(d, n, sizeof *r->tools) : NULL;
-    if (n && !r->tools) return false;
-    for (size_t i = 0; i < n; i++) {
+    strmap_init(&names);
+    for (size_t i = 0; ok && i < json_array_size(tools); i++) {
+        json_t *entry = json_array_get(tools, i);
         size_t inner = path_push_index(d, i);
-        struct chat_tool *tool = &r->tools[r->n_tools];
-        if (!read_tool(d, tool, json_array_get(tools, i))) return false;
-        if (has_tool(r, tool->name)) {
-            decode_fail(d, "two tools are named \"%.*s\"", STR_ARG(tool->name));
-            d->error->code = "tool_name_conflict";
-            return false;
+        if (is_search(entry)) {
+            shows_all = true;
+        } else {
+            ok = decode_tool(d, entry);
+            if (ok && !strmap_add(&names, r->tools[r->n_tools - 1].name, 0)) {
+                ok = decode_fail(d, "two tools are named \"%.*s\"", STR_ARG(r->tools[r->n_tools - 1].name));
+                d->error->code = "tool_name_conflict";
+            }
         }
-        r->n_tools++;
-        path_pop(d, inner);
+        if (ok) path_pop(d, inner);
     }
+    strmap_deinit(&names);
+    if (!ok) return false;
+    for (size_t i = 0; shows_all && i < r->n_tools; i++) r->tools[i].deferred = r->tools[i].withheld = false;
+    d->n_declared_tools = r->n_tools;
     path_pop(d, at);
+    return true;
+}
+
+bool decode_tool_choice(struct decoder *d, const json_t *body)
+{
     json_t *choice = field_get(body, "tool_choice");
-    at = path_push(d, "tool_choice");
+    size_t at = path_push(d, "tool_choice");
     if (choice && !read_choice(d, choice)) return false;
     path_pop(d, at);
     return true;

@@ -29,7 +29,8 @@ static bool read_role(struct decoder *d, enum chat_role *out, const json_t *mess
 
 static void add(struct message_list *list, enum chat_role role, const struct block_list *blocks)
 {
-    if (blocks->n) list->items[list->n++] = (struct chat_message){role, blocks->items, blocks->n};
+    if (blocks->n)
+        list->items[list->n++] = (struct chat_message){.role = role, .blocks = blocks->items, .n_blocks = blocks->n};
 }
 
 /* ---- compaction ---- */
@@ -51,6 +52,19 @@ static struct str find_compaction(size_t *at, const json_t *content)
     return found;
 }
 
+/* tool_changes: the blocks that lead from the list of tools to what was there at the end of the summed-up part. */
+static bool add_tool_changes(struct decoder *d, struct message_list *list, const json_t *compaction)
+{
+    struct block_list blocks = {0};
+    json_t *changes = field_get(compaction, "tool_changes");
+    if (!json_array_size(changes)) return true;
+    size_t at = path_push(d, "tool_changes");
+    if (!decode_list(d, &blocks, changes, IN_SYSTEM)) return false;
+    path_pop(d, at);
+    add(list, CHAT_SYSTEM, &blocks);
+    return true;
+}
+
 /* The summary speaks to the model as the user does: templates want a conversation to begin with the user. */
 static bool start_from_compaction(struct decoder *d, struct message_list *list, struct str summary)
 {
@@ -62,12 +76,22 @@ static bool start_from_compaction(struct decoder *d, struct message_list *list, 
     buf_append(&text, summary);
     buf_append(&text, STR("\n</summary>"));
     if (decode_take_text(d, blocks.items, &text) != READ_TAKEN) return false;
+    decode_tools_reset(d);
     list->n = 0;
     add(list, CHAT_USER, &blocks);
     return true;
 }
 
 /* ---- */
+
+/* Text that is to vanish again would change the prompt behind it, with every turn: it stays, and the client is told. */
+static void note_fields(struct decoder *d, const json_t *message)
+{
+    json_t *clear_at = field_get(message, "clear_at");
+    if (d->has_noted_fields || !json_is_string(clear_at) || str_eq(json_str(clear_at), STR("never"))) return;
+    d->has_noted_fields = true;
+    chat_note(d->r, "%s.clear_at: the text stays in the prompt", d->path);
+}
 
 static bool read_message(struct decoder *d, struct message_list *list, const json_t *message)
 {
@@ -78,12 +102,14 @@ static bool read_message(struct decoder *d, struct message_list *list, const jso
     size_t compaction_at = 0;
     if (!json_is_object(message)) return decode_mismatch(d, "an object", message);
     if (!read_role(d, &role, message)) return false;
+    if (role == CHAT_SYSTEM) note_fields(d, message);
     json_t *content = field_get(message, "content");
     size_t at = path_push(d, "content");
     if (!content) return decode_mismatch(d, "a string or an array of blocks", json_object_get(message, "content"));
     struct str summary = role == CHAT_ASSISTANT ? find_compaction(&compaction_at, content) : STR_NONE;
     if (summary.len) {
         if (!start_from_compaction(d, list, summary) ||
+            !add_tool_changes(d, list, json_array_get(content, compaction_at)) ||
             !decode_list_from(d, &blocks, content, compaction_at + 1, IN_ASSISTANT))
             return false;
     } else if (!decode_list(d, &blocks, content, places[role])) {

@@ -23,6 +23,17 @@ void chat_request_destroy(struct chat_request *r)
     mem_free(r);
 }
 
+const struct chat_tool *chat_tool_find(const struct chat_request *r, struct str name)
+{
+    const struct chat_tool *found = NULL;
+    for (size_t i = 0; i < r->n_tools; i++) {
+        if (!str_eq(r->tools[i].name, name)) continue;
+        found = &r->tools[i];
+        if (!found->withheld) break;
+    }
+    return found;
+}
+
 void chat_note(struct chat_request *r, const char *fmt, ...)
 {
     char text[NOTE_MAX_BYTES];

@@ -22,6 +22,8 @@ enum chat_block_kind {
     CHAT_TOOL_USE,
     CHAT_TOOL_RESULT,
     CHAT_TOOL_REFERENCE, /* in a result: here the definition of a deferred tool is shown */
+    CHAT_TOOL_ADDITION,  /* in a system message: from here on the tool can be called */
+    CHAT_TOOL_REMOVAL,   /* ... no longer */
     CHAT_IMAGE,
     CHAT_DOCUMENT /* a file whose text is not known yet: whoever reads it turns the block into TEXT before submit */
 };
@@ -30,7 +32,8 @@ struct chat_block {
     enum chat_block_kind kind;
     struct str text;           /* TEXT, THINKING */
     struct str signature;      /* THINKING */
-    struct str id, name;       /* TOOL_USE; TOOL_RESULT: id of the call; TOOL_REFERENCE: name */
+    struct str id, name;       /* TOOL_USE; TOOL_RESULT: id of the call; TOOL_*: name */
+    uint32_t tool;             /* TOOL_ADDITION, TOOL_REMOVAL: index in the request's tools */
     json_t *input;             /* TOOL_USE: object */
     bool is_error;             /* TOOL_RESULT */
     struct chat_block *blocks; /* TOOL_RESULT: content */
@@ -45,12 +48,15 @@ struct chat_message {
     enum chat_role role;
     struct chat_block *blocks;
     size_t n_blocks;
+    bool without_thinking; /* its reasoning was left out on purpose: it must not come back from anywhere */
 };
 
 struct chat_tool {
     struct str name, description;
     json_t *schema; /* object */
-    bool strict, deferred;
+    bool strict;
+    bool deferred; /* not in the list at the start: shown where a block refers to it */
+    bool withheld; /* cannot be called at the end of the conversation: not shown by then, or removed */
 };
 enum chat_tool_choice { CHAT_TOOLS_AUTO, CHAT_TOOLS_ANY, CHAT_TOOLS_ONE, CHAT_TOOLS_NONE };
 enum chat_thinking { CHAT_THINKING_OFF, CHAT_THINKING_ON, CHAT_THINKING_ADAPTIVE };
@@ -63,6 +69,27 @@ struct chat_sampling { /* has_ false: the model's own default */
     uint64_t seed;
 };
 
+/* What may be left out of the conversation. The backend applies it before rendering. */
+enum chat_edit_kind { CHAT_CLEAR_TOOL_USES, CHAT_CLEAR_THINKING };
+struct chat_edit {
+    enum chat_edit_kind kind;
+    uint32_t keep; /* of the last uses, or of the last turns with thinking; UINT32_MAX = all */
+    /* CLEAR_TOOL_USES */
+    bool triggered_by_uses;  /* trigger counts uses; else tokens of the prompt */
+    uint32_t trigger;        /* more than that */
+    uint32_t clear_at_least; /* tokens; with less to gain nothing is cleared */
+    bool clears_inputs;      /* of all tools; else of those in inputs */
+    struct str *inputs, *excluded;
+    size_t n_inputs, n_excluded;
+    /* Set by the backend before START. */
+    uint32_t n_cleared, cleared_tokens;
+};
+struct chat_context {
+    struct chat_edit *edits;
+    size_t n_edits;
+    uint32_t original_tokens; /* of the prompt before the edits */
+};
+
 struct chat_request {
     struct arena arena; /* owns everything below */
     json_t *json;       /* the parsed body: strings are borrowed from it */
@@ -71,7 +98,7 @@ struct chat_request {
     size_t n_system;
     struct chat_message *messages;
     size_t n_messages;
-    struct chat_tool *tools;
+    struct chat_tool *tools; /* names are unique among those that can be called */
     size_t n_tools;
     enum chat_tool_choice tool_choice;
     struct str tool_choice_name;
@@ -91,10 +118,14 @@ struct chat_request {
     struct str user_id, session_id, agent_id; /* affinity hints, may be empty */
     uint64_t salt;                            /* cache salt of the caller's key */
     uint32_t n_images, n_documents;           /* IMAGE and DOCUMENT blocks, at any depth */
+    struct chat_context *context;             /* NULL: the client asked for no edits */
     struct chat_note *notes;                  /* what is answered without being honoured; newest first */
 };
 struct chat_request *chat_request_create(size_t max_bytes); /* arena budget */
 void chat_request_destroy(struct chat_request *r);
+
+/* The tool of that name that can be called, else the last that cannot, else NULL. */
+const struct chat_tool *chat_tool_find(const struct chat_request *r, struct str name);
 
 /* A document as it stands in prompts. title and context may be empty. */
 bool chat_document_append(struct buf *out, struct str title, struct str context, struct str text);
@@ -128,15 +159,16 @@ struct chat_event {
     enum chat_block_kind block;
     struct str id, name, text, signature, stop_sequence; /* borrowed for the call */
     enum chat_stop stop;
-    struct chat_usage usage;       /* START, FINISH */
-    const struct chat_note *notes; /* START */
+    struct chat_usage usage;            /* START, FINISH */
+    const struct chat_note *notes;      /* START */
+    const struct chat_context *context; /* FINISH; or NULL */
     const struct err *err;
 };
 /* One block is open at a time; START comes first, FINISH or ERROR last and once. The deltas of a TOOL_USE block are
  * together one JSON object. Called on the I/O thread; may call cancel and pause of its own handle. */
 typedef void chat_sink(void *ctx, const struct chat_event *ev);
-/* The answer of a count: n_tokens, or err. Called once, on the I/O thread. */
-typedef void chat_count_sink(void *ctx, uint32_t n_tokens, const struct err *err);
+/* The answer of a count: n_tokens and the request's context, or err. Called once, on the I/O thread. */
+typedef void chat_count_sink(void *ctx, uint32_t n_tokens, const struct chat_context *context, const struct err *err);
 
 struct chat_model { /* one model that a backend serves */
     struct str id, display_name;

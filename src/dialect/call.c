@@ -185,11 +185,13 @@ void dialect_call_finish(struct dialect_parser *p, bool cut)
     }
 }
 
+/* One that can be called, if there is one of that name. */
 static const struct chat_tool *tool_find(const struct dialect_parser *p, struct str name)
 {
-    for (size_t i = 0; i < p->o.n_tools; i++)
-        if (str_eq(p->o.tools[i].name, name)) return &p->o.tools[i];
-    return NULL;
+    const struct chat_tool *found = NULL;
+    for (size_t i = 0; i < p->o.n_tools && (!found || found->withheld); i++)
+        if (str_eq(p->o.tools[i].name, name)) found = &p->o.tools[i];
+    return found;
 }
 
 bool dialect_call_name_set(struct dialect_parser *p, struct str name)

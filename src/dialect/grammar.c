@@ -590,6 +590,7 @@ static bool pick_tools(struct maker *m, struct arena *a)
     m->args = arena_try_alloc(a, room * sizeof *m->args);
     if (!m->names || !m->tools || !m->places || !m->args) return err_set(m->e, ERR_TOO_LARGE, "too many tools");
     for (size_t i = 0; i < o->n_tools && o->choice != CHAT_TOOLS_NONE; i++) {
+        if (o->tools[i].withheld) continue;
         if (o->choice == CHAT_TOOLS_ONE && !str_eq(o->tools[i].name, o->choice_name)) continue;
         m->names[m->n] = o->tools[i].name;
         m->args[m->n] = NOWHERE;

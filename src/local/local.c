@@ -13,6 +13,7 @@
 #include "base/rng.h"
 #include "local/answer.h"
 #include "local/constrain.h"
+#include "local/edits.h"
 #include "local/prompt.h"
 #include "local/signature.h"
 
@@ -32,8 +33,8 @@ struct job {
     atomic_uint_fast64_t engine_id; /* 0 = not submitted yet */
     struct buf opened_call;         /* these are set by the worker before the first news */
     bool in_thinking;
-    struct buf opened_thinking;
-    struct str tail, lead;       /* of prompt_seam */
+    struct buf ahead; /* of struct prompt */
+    size_t ahead_free;
     struct lent_grammar grammar; /* goes back after the last news */
     bool counts_reasoning;       /* the engine does */
     struct answer *answer;       /* from the first news on; I/O thread */
@@ -175,6 +176,35 @@ static bool submit_to_engine(struct job *job, const struct token_list *prompt, c
     return ok;
 }
 
+static uint32_t count_text(void *ctx, struct str text)
+{
+    const struct local *l = ctx;
+    struct token_list ids;
+    token_list_init(&ids, (size_t)1 << 26);
+    uint32_t n = tokenizer_encode(l->tokenizer, &ids, text, false, NULL, 0, NULL) ? (uint32_t)ids.n : 0;
+    token_list_deinit(&ids);
+    return n;
+}
+
+/* The prompt; with the client's edits where they are due. */
+static bool make_prompt(struct job *job, struct token_list *prompt, struct prompt *text, struct err *e)
+{
+    struct local *l = job->local;
+    struct chat_context *context = job->req->context;
+    if (!prompt_tokens(l->prompts, prompt, text, job->req, e)) return false;
+    if (context) context->original_tokens = (uint32_t)prompt->n;
+    for (size_t i = 0; context && i < context->n_edits; i++) {
+        uint32_t before = (uint32_t)prompt->n;
+        if (!edits_apply(job->req, &context->edits[i], before, count_text, l)) continue;
+        prompt_deinit(text);
+        prompt_init(text);
+        prompt->n = 0;
+        if (!prompt_tokens(l->prompts, prompt, text, job->req, e)) return false;
+        context->edits[i].cleared_tokens = prompt->n < before ? before - (uint32_t)prompt->n : 0;
+    }
+    return true;
+}
+
 /* Reasoning that the client did not want to see comes back sealed in its signature: from here on it is text again. */
 static void open_thinking(struct job *job)
 {
@@ -223,7 +253,7 @@ static void do_job(struct job *job)
     bool ok = !atomic_load(&job->cancelled);
     if (!ok) err_set(&e, ERR_CANCELLED, "cancelled");
     if (ok) open_thinking(job);
-    ok = ok && prompt_tokens(l->prompts, &prompt, &text, job->req, &e);
+    ok = ok && make_prompt(job, &prompt, &text, &e);
     if (ok && prompt.n == 0) ok = err_set(&e, ERR_INVALID, "messages: the conversation renders to an empty prompt");
     if (ok && job->count_sink) {
         struct news *n = news_create(job, NEWS_COUNTED, STR_NONE);
@@ -234,9 +264,8 @@ static void do_job(struct job *job)
     } else if (ok) {
         buf_append(&job->opened_call, buf_str(&text.opened_call));
         job->in_thinking = text.in_thinking;
-        buf_append(&job->opened_thinking, text.opened_thinking);
-        job->tail = text.tail;
-        job->lead = text.lead;
+        buf_append(&job->ahead, text.ahead);
+        job->ahead_free = text.ahead_free;
         ok = constrain_and_submit(job, &prompt, &text, &e);
     }
     if (!ok) news_fail(job, &e);
@@ -271,7 +300,7 @@ static struct job *job_start(struct local *l, struct chat_request *req, chat_sin
     job->count_sink = count_sink;
     job->ctx = ctx;
     buf_init(&job->opened_call, (size_t)1 << 20);
-    buf_init(&job->opened_thinking, (size_t)1 << 16);
+    buf_init(&job->ahead, (size_t)1 << 16);
     lent_grammar_init(&job->grammar);
     struct job **slot = &l->slots[job->handle % JOB_SLOTS];
     job->next_in_slot = *slot;
@@ -296,7 +325,7 @@ static void job_free(struct job *job)
     atomic_fetch_sub(&job->local->n_jobs, 1);
     answer_destroy(job->answer);
     buf_deinit(&job->opened_call);
-    buf_deinit(&job->opened_thinking);
+    buf_deinit(&job->ahead);
     lent_grammar_deinit(&job->grammar, &job->local->constraints);
     chat_request_destroy(job->req);
     mem_free(job);
@@ -370,9 +399,8 @@ static struct answer *answer_of(struct job *job)
                                    .key = l->key,
                                    .opened_call = buf_str(&job->opened_call),
                                    .in_thinking = job->in_thinking,
-                                   .opened_thinking = buf_str(&job->opened_thinking),
-                                   .tail = job->tail,
-                                   .lead = job->lead,
+                                   .ahead = buf_str(&job->ahead),
+                                   .ahead_free = job->ahead_free,
                                    .sink = on_block_event,
                                    .ctx = job};
     return job->answer = answer_create(&config);
@@ -383,7 +411,7 @@ static void emit_finish(struct job *job, const struct news *n, enum chat_stop st
     bool by_model = stop == CHAT_STOP_END || stop == CHAT_STOP_TOOL_USE;
     answer_finish(answer_of(job), !by_model);
     if ((by_model || stop == CHAT_STOP_SEQUENCE) && answer_calls(job->answer)) stop = CHAT_STOP_TOOL_USE;
-    struct chat_event ev = {.kind = CHAT_EVENT_FINISH, .stop = stop, .usage = n->usage};
+    struct chat_event ev = {.kind = CHAT_EVENT_FINISH, .stop = stop, .usage = n->usage, .context = job->req->context};
     /* A call may begin in the reasoning: then only the parser knows where it ended. */
     bool has_ended = n->usage.thinking_tokens < n->usage.output_tokens || !answer_calls(job->answer);
     if (!job->counts_reasoning || !has_ended) ev.usage.thinking_tokens = answer_thinking_tokens(job->answer);
@@ -414,7 +442,7 @@ static void on_news(struct news *n)
 {
     struct job *job = n->job;
     switch (n->kind) {
-    case NEWS_COUNTED: job->count_sink(job->ctx, n->usage.input_tokens, NULL); break;
+    case NEWS_COUNTED: job->count_sink(job->ctx, n->usage.input_tokens, job->req->context, NULL); break;
     case NEWS_TOKENISED: emit_start(job, n->usage); return;
     case NEWS_TEXT:
         emit_start(job, n->usage);
@@ -425,7 +453,7 @@ static void on_news(struct news *n)
         if (job->sink) emit_finish(job, n, stop_of(n));
         break;
     case NEWS_FAILED:
-        if (job->count_sink) job->count_sink(job->ctx, 0, &n->err);
+        if (job->count_sink) job->count_sink(job->ctx, 0, NULL, &n->err);
         else emit(job, (struct chat_event){.kind = CHAT_EVENT_ERROR, .err = &n->err});
         break;
     }

@@ -97,7 +97,7 @@ static struct str copy(char **at, struct str s)
 static struct entry *entry_create(const struct made_answer *a, size_t max_bytes)
 {
     size_t bytes = sizeof(struct entry) + a->n_calls * sizeof(struct made_call) + a->raw.len + a->full.len +
-                   a->text.len + a->thinking.len;
+                   a->ahead.len + a->text.len + a->thinking.len;
     for (size_t i = 0; i < a->n_calls; i++) bytes += a->calls[i].id.len + a->calls[i].name.len + a->calls[i].input.len;
     struct entry *x = bytes <= max_bytes ? mem_try_zalloc(bytes) : NULL;
     if (!x) return NULL;
@@ -105,6 +105,8 @@ static struct entry *entry_create(const struct made_answer *a, size_t max_bytes)
     x->bytes = bytes;
     x->answer = (struct made_answer){.raw = copy(&at, a->raw),
                                      .full = copy(&at, a->full),
+                                     .ahead = copy(&at, a->ahead),
+                                     .ahead_free = a->ahead_free,
                                      .text = copy(&at, a->text),
                                      .thinking = copy(&at, a->thinking),
                                      .calls = x->calls,
@@ -222,8 +224,27 @@ static bool key_of(const struct call_memory *m, uint64_t *key, struct str *id, c
     return any;
 }
 
-enum made_match call_memory_find(struct call_memory *m, struct buf *raw, struct buf *full, struct buf *thinking,
-                                 const struct chat_message *message)
+void made_text_init(struct made_text *t, size_t max_bytes)
+{
+    *t = (struct made_text){0};
+    struct buf *bufs[] = {&t->raw, &t->full, &t->thinking, &t->ahead};
+    for (size_t i = 0; i < sizeof bufs / sizeof *bufs; i++) buf_init(bufs[i], max_bytes);
+}
+
+void made_text_deinit(struct made_text *t)
+{
+    struct buf *bufs[] = {&t->raw, &t->full, &t->thinking, &t->ahead};
+    for (size_t i = 0; i < sizeof bufs / sizeof *bufs; i++) buf_deinit(bufs[i]);
+}
+
+static bool take(struct made_text *out, const struct made_answer *a)
+{
+    out->ahead_free = a->ahead_free;
+    return buf_append(&out->raw, a->raw) && buf_append(&out->full, a->full) &&
+           buf_append(&out->thinking, a->thinking) && buf_append(&out->ahead, a->ahead);
+}
+
+enum made_match call_memory_find(struct call_memory *m, struct made_text *out, const struct chat_message *message)
 {
     uint64_t key;
     struct str id;
@@ -237,9 +258,7 @@ enum made_match call_memory_find(struct call_memory *m, struct buf *raw, struct 
             if (id.len) match = MADE_CHANGED;
             continue;
         }
-        if (buf_append(raw, x->answer.raw) && buf_append(full, x->answer.full) &&
-            buf_append(thinking, x->answer.thinking))
-            match = MADE_SAME;
+        if (take(out, &x->answer)) match = MADE_SAME;
         list_remove(m, x);
         list_push(m, x);
         break;

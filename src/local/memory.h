@@ -20,7 +20,9 @@ struct made_call {
 };
 struct made_answer {
     struct str raw;      /* the generated text without the reasoning */
-    struct str full;     /* with it, from the mark on that opens it; empty = there was none */
+    struct str full;     /* with it; empty = there was none */
+    struct str ahead;    /* the end of the prompt that it answered ... */
+    size_t ahead_free;   /* ... of which so many bytes, at the end, are the template's own */
     struct str text;     /* what the client saw as text */
     struct str thinking; /* what it saw as thinking */
     const struct made_call *calls;
@@ -32,10 +34,15 @@ void call_memory_add(struct call_memory *m, const struct made_answer *a);
 enum made_match {
     MADE_UNKNOWN, /* not ours, or forgotten */
     MADE_CHANGED, /* ours, but it came back with another meaning */
-    MADE_SAME     /* raw, full and thinking are appended to the bufs */
+    MADE_SAME     /* the texts are appended to out */
 };
-enum made_match call_memory_find(struct call_memory *m, struct buf *raw, struct buf *full, struct buf *thinking,
-                                 const struct chat_message *message);
+struct made_text { /* an answer taken out again */
+    struct buf raw, full, thinking, ahead;
+    size_t ahead_free;
+};
+void made_text_init(struct made_text *t, size_t max_bytes);
+void made_text_deinit(struct made_text *t);
+enum made_match call_memory_find(struct call_memory *m, struct made_text *out, const struct chat_message *message);
 
 /* Same value: key order and the way numbers are written do not count. */
 bool json_same(const json_t *a, const json_t *b);

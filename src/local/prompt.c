@@ -8,6 +8,7 @@
 
 #include "base/alloc.h"
 #include "base/log.h"
+#include "local/replay.h"
 #include "local/shape.h"
 #include "local/turns.h"
 
@@ -26,10 +27,7 @@ struct prompt_maker {
     const struct dialect *dialect;
     struct dialect_traits traits;
     struct tokenizer_info info;
-    bool thinks, takes_effort; /* the template knows reasoning, and how much of it */
-    struct seam {
-        struct buf tail, lead;
-    } seams[2];                    /* by whether the model is to think; see prompt_seam */
+    bool thinks, takes_effort;     /* the template knows reasoning, and how much of it */
     struct shape shapes[N_SHAPES]; /* the right one first; behind it what loses less than an error would */
 };
 
@@ -71,20 +69,6 @@ static bool probe_render(void *ctx, struct buf *out, json_t *messages, json_t *t
     return ok;
 }
 
-#define SEAM_KEY "qzcontentqz"
-#define SEAM_MAX_BYTES 400
-
-static bool render_probe(const struct prompt_maker *p, struct buf *out, json_t *messages, bool thinks)
-{
-    json_t *context = messages ? base_context(p, messages, NULL) : NULL;
-    struct jinja_limits limits = {.max_output_bytes = out->max_bytes};
-    if (context) set_reasoning(context, thinks, NULL);
-    bool ok = context && jinja_render(p->template, out, NULL, NULL, context, NULL, &limits, NULL);
-    json_decref(context);
-    json_decref(messages);
-    return ok;
-}
-
 /* The text's end opens the reasoning. */
 static bool text_in_thinking(const struct prompt_maker *p, struct str text)
 {
@@ -95,44 +79,6 @@ static void append_think_end(const struct prompt_maker *p, struct buf *out)
 {
     buf_append(out, p->traits.think_end);
     buf_append(out, STR("\n\n"));
-}
-
-/* Renders a question, and the same with an answer behind it, and compares them where the answer begins. */
-static void find_seam(struct prompt_maker *p, bool thinks)
-{
-    struct seam *seam = &p->seams[thinks];
-    struct buf asked, answered;
-    size_t same = 0;
-    buf_init(&seam->tail, SEAM_MAX_BYTES);
-    buf_init(&seam->lead, SEAM_MAX_BYTES);
-    buf_init(&asked, 4 << 20);
-    buf_init(&answered, 4 << 20);
-    const char *role = p->shapes[0].results ? "tool" : "user";
-    bool ok = render_probe(p, &asked, json_pack("[{s:s, s:s}]", "role", "user", "content", "qzuser"), thinks) &&
-              render_probe(p, &answered,
-                           json_pack("[{s:s, s:s}, {s:s, s:s}, {s:s, s:s, s:s, s:s}]", "role", "user", "content",
-                                     "qzuser", "role", "assistant", "content", SEAM_KEY, "role", role, "content",
-                                     "qzresult", "name", "qztool", "tool_call_id", "qzcall001"),
-                           thinks);
-    if (ok && !thinks && text_in_thinking(p, buf_str(&asked))) append_think_end(p, &asked);
-    while (ok && same < asked.len && same < answered.len && asked.ptr[same] == answered.ptr[same]) same++;
-    ptrdiff_t key = ok ? str_find(buf_str(&answered), STR(SEAM_KEY), same) : -1;
-    if (key >= 0) {
-        buf_append(&seam->tail, str_slice(buf_str(&asked), same, asked.len));
-        buf_append(&seam->lead, str_slice(buf_str(&answered), same, (size_t)key));
-    }
-    if (seam->tail.failed || seam->lead.failed || (seam->tail.len && seam->lead.len)) {
-        buf_clear(&seam->tail);
-        buf_clear(&seam->lead);
-    }
-    buf_deinit(&asked);
-    buf_deinit(&answered);
-}
-
-bool prompt_seam(struct buf *out, struct str raw, struct str tail, struct str lead)
-{
-    if (lead.len && str_starts(raw, lead)) raw = str_slice(raw, lead.len, raw.len);
-    return buf_append(out, tail) && buf_append(out, raw);
 }
 
 bool prompt_describe(const struct prompt_maker *p, struct buf *out)
@@ -199,8 +145,6 @@ struct prompt_maker *prompt_maker_create(const struct tokenizer *t, struct str t
     p->thinks = knows_reasoning(&p->traits, source);
     p->takes_effort = str_find(source, STR("reasoning_effort"), 0) >= 0;
     find_shapes(p);
-    find_seam(p, false);
-    find_seam(p, true);
     return p;
 }
 
@@ -208,10 +152,6 @@ void prompt_maker_destroy(struct prompt_maker *p)
 {
     if (!p) return;
     jinja_destroy(p->template);
-    for (size_t i = 0; i < 2; i++) {
-        buf_deinit(&p->seams[i].tail);
-        buf_deinit(&p->seams[i].lead);
-    }
     mem_free(p);
 }
 
@@ -245,103 +185,6 @@ static void add_tainted(struct jinja_spans *spans, size_t from, size_t to)
     if (from >= to) return;
     spans->items = mem_realloc(spans->items, (spans->n + 1) * sizeof *spans->items);
     spans->items[spans->n++] = (struct jinja_span){from, to};
-}
-
-/* ---- remembered text ---- */
-
-/* Where the text stood that is copied, and where it went: spans are moved along. */
-struct splice {
-    struct buf out;
-    struct jinja_spans spans;            /* of out */
-    const struct jinja_span *next, *end; /* of the old text */
-};
-
-static void copy_piece(struct splice *s, struct str text, size_t from, size_t to)
-{
-    size_t shift = s->out.len;
-    buf_append(&s->out, str_slice(text, from, to));
-    while (s->next < s->end && s->next->from < to) {
-        size_t a = s->next->from > from ? s->next->from : from;
-        size_t b = s->next->to < to ? s->next->to : to;
-        add_tainted(&s->spans, a - from + shift, b - from + shift);
-        if (s->next->to > to) return;
-        s->next++;
-    }
-}
-
-/* How much of a remembered text the template wrote: the tail of the prompt that it answered. */
-static size_t template_len(const struct prompt_maker *p, struct str raw)
-{
-    for (size_t i = 0; i < 2; i++)
-        if (str_starts(raw, buf_str(&p->seams[i].tail)) && p->seams[i].tail.len) return p->seams[i].tail.len;
-    return 0;
-}
-
-/* Where the reasoning of a remembered answer stands in the rendered text, if the template shows it: from the mark on
- * that opens it, or (without such a mark) its key alone. -1: it does not show it. */
-static ptrdiff_t find_thinking(const struct prompt_maker *p, bool *whole, const struct turns_raw *r, struct str text,
-                               size_t at, size_t content)
-{
-    struct str key = str_from(r->thinking_key), start = p->traits.think_start;
-    ptrdiff_t found = key.len ? str_find(text, key, at) : -1;
-    *whole = false;
-    if (found < 0 || (size_t)found > content) return -1;
-    size_t mark = (size_t)found;
-    while (mark > at && (text.ptr[mark - 1] == '\n' || text.ptr[mark - 1] == ' ')) mark--;
-    *whole = r->full.len && start.len && str_ends(str_slice(text, at, mark), start);
-    return *whole ? (ptrdiff_t)(mark - start.len) : found;
-}
-
-/* Copies up to `found`, then `raw` in the place of what ends at `to`. Where calls are made of control tokens these must
- * be seen as such; elsewhere the text counts as a client's. */
-static void put_raw(const struct prompt_maker *p, struct splice *s, size_t *at, struct str text, size_t found,
-                    size_t to, struct str raw, size_t by_template)
-{
-    copy_piece(s, text, *at, found);
-    size_t from = s->out.len + by_template;
-    buf_append(&s->out, raw);
-    if (!p->traits.calls_are_control) add_tainted(&s->spans, from, s->out.len);
-    *at = to;
-    while (s->next < s->end && s->next->to <= to) s->next++;
-}
-
-/* How much of an answer with its reasoning is marks: those must be tokens again. */
-static size_t opening_len(const struct prompt_maker *p, struct str full)
-{
-    return str_starts(full, p->traits.think_start) ? p->traits.think_start.len : 0;
-}
-
-/* Puts each remembered text in the place of its keys, in the order of the turns. */
-static bool put_raws(const struct prompt_maker *p, struct prompt *out, const struct turns *turns)
-{
-    if (turns->n_raws == 0) return true;
-    struct splice s = {.next = out->tainted.items, .end = out->tainted.items + out->tainted.n};
-    struct str text = buf_str(&out->text);
-    size_t at = 0;
-    buf_init(&s.out, MAX_PROMPT_BYTES);
-    for (size_t i = 0; i < turns->n_raws; i++) {
-        const struct turns_raw *r = &turns->raws[i];
-        struct str key = str_from(r->key), raw = buf_str(&r->text), full = buf_str(&r->full);
-        ptrdiff_t found = str_find(text, key, at);
-        bool whole;
-        if (found < 0) continue;
-        size_t to = (size_t)found + key.len;
-        ptrdiff_t thinking = find_thinking(p, &whole, r, text, at, (size_t)found);
-        if (thinking >= 0 && whole) {
-            put_raw(p, &s, &at, text, (size_t)thinking, to, full, opening_len(p, full));
-            continue;
-        }
-        if (thinking >= 0)
-            put_raw(p, &s, &at, text, (size_t)thinking, (size_t)thinking + strlen(r->thinking_key),
-                    buf_str(&r->thinking), 0);
-        put_raw(p, &s, &at, text, (size_t)found, to, raw, template_len(p, raw));
-    }
-    copy_piece(&s, text, at, text.len);
-    buf_deinit(&out->text);
-    mem_free(out->tainted.items);
-    out->text = s.out;
-    out->tainted = s.spans;
-    return !s.out.failed;
 }
 
 /* ---- rendering ---- */
@@ -381,7 +224,7 @@ static bool render_shape(const struct prompt_maker *p, struct prompt *out, bool 
         struct jinja_limits limits = {.max_output_bytes = MAX_PROMPT_BYTES, .max_memory_bytes = 4 * MAX_PROMPT_BYTES};
         set_reasoning(context, wants_thinking(req), effort);
         ok = jinja_render(p->template, &out->text, &out->tainted, raised, context, NULL, &limits, e) &&
-             (put_raws(p, out, &turns) ||
+             (replay_put(&out->text, &out->tainted, &turns, &p->traits) ||
               err_set(e, ERR_TOO_LARGE, "the prompt is larger than %zu bytes", MAX_PROMPT_BYTES));
     } else {
         err_set(e, ERR_TOO_LARGE, "the conversation is larger than %zu bytes", MAX_PROMPT_BYTES);
@@ -442,13 +285,25 @@ static bool append_prefill(const struct prompt_maker *p, struct prompt *out, con
     return ok;
 }
 
+/* The name of the one tool that can be called; empty when there are more. */
+static struct str only_tool(const struct chat_request *req)
+{
+    struct str name = STR_NONE;
+    for (size_t i = 0; i < req->n_tools; i++) {
+        if (req->tools[i].withheld) continue;
+        if (name.len) return STR_NONE;
+        name = req->tools[i].name;
+    }
+    return name;
+}
+
 /* A call that the client demands is begun for the model, with the name if there is but one. */
 static bool append_forced(const struct prompt_maker *p, struct prompt *out, const struct chat_request *req)
 {
     struct str name = req->tool_choice == CHAT_TOOLS_ONE ? req->tool_choice_name : STR_NONE;
     bool is_forced = req->tool_choice == CHAT_TOOLS_ONE || req->tool_choice == CHAT_TOOLS_ANY;
     if (!is_forced || req->n_tools == 0 || p->traits.call_start.len == 0) return true;
-    if (req->tool_choice == CHAT_TOOLS_ANY && req->n_tools == 1) name = req->tools[0].name;
+    if (req->tool_choice == CHAT_TOOLS_ANY) name = only_tool(req);
     close_thinking(p, out);
     return dialect_opening_text(p->dialect, &out->opened_call, name) &&
            buf_append(&out->text, buf_str(&out->opened_call));
@@ -456,15 +311,15 @@ static bool append_forced(const struct prompt_maker *p, struct prompt *out, cons
 
 /* ---- public to local/ ---- */
 
-/* The mark that opens the reasoning, at the end of the text. */
-static void find_opening(const struct prompt_maker *p, struct prompt *out)
+/* The end of the text, and how much of that the template wrote. */
+static void find_ahead(struct prompt *out)
 {
-    struct str text = buf_str(&out->text), start = p->traits.think_start;
-    size_t to = text.len;
-    out->opened_thinking = STR_NONE;
-    if (!out->in_thinking || !start.len) return;
-    while (to && !str_ends(str_slice(text, 0, to), start)) to--;
-    if (to) out->opened_thinking = str_slice(text, to - start.len, text.len);
+    size_t to = out->text.len - out->opened_call.len, from = to > REPLAY_AHEAD ? to - REPLAY_AHEAD : 0, free = to;
+    for (size_t i = 0; i < out->tainted.n; i++)
+        if (out->tainted.items[i].from < to)
+            free = to - (out->tainted.items[i].to < to ? out->tainted.items[i].to : to);
+    out->ahead = str_slice(buf_str(&out->text), from, to);
+    out->ahead_free = free < out->ahead.len ? free : out->ahead.len;
 }
 
 bool prompt_render(const struct prompt_maker *p, struct prompt *out, const struct chat_request *req, struct err *e)
@@ -473,11 +328,9 @@ bool prompt_render(const struct prompt_maker *p, struct prompt *out, const struc
     out->in_thinking = text_in_thinking(p, buf_str(&out->text));
     out->may_think = p->thinks && !out->in_thinking;
     if (!wants_thinking(req)) close_thinking(p, out);
-    out->tail = buf_str(&p->seams[wants_thinking(req)].tail);
-    out->lead = buf_str(&p->seams[wants_thinking(req)].lead);
     if ((turns_has_prefill(req) && !append_prefill(p, out, req)) || !append_forced(p, out, req) || out->text.failed)
         return err_set(e, ERR_TOO_LARGE, "the prompt is larger than %zu bytes", MAX_PROMPT_BYTES);
-    find_opening(p, out);
+    find_ahead(out);
     return true;
 }
 

@@ -168,24 +168,40 @@ static bool append_tools_text(struct builder *b, struct buf *out)
 }
 
 /* One line of a <functions> block, as the tool that loads deferred tools promises it. */
-static void append_reference(const struct builder *b, struct buf *out, struct str name)
+static void append_function(struct buf *out, const struct chat_tool *tool)
 {
-    const struct chat_tool *tool = NULL;
-    for (size_t i = 0; i < b->req->n_tools && !tool; i++)
-        if (str_eq(b->req->tools[i].name, name)) tool = &b->req->tools[i];
-    json_t *function = tool ? json_pack("{s:o, s:o, s:O}", "description", str_json(tool->description), "name",
-                                        str_json(tool->name), "parameters", tool->schema)
-                            : NULL;
+    json_t *function = json_pack("{s:o, s:o, s:O}", "description", str_json(tool->description), "name",
+                                 str_json(tool->name), "parameters", tool->schema);
     char *text = function ? json_dumps(function, 0) : NULL;
-    if (text) {
-        buf_append(out, STR("<function>"));
-        buf_append(out, str_from(text));
-        buf_append(out, STR("</function>\n"));
-    } else {
-        buf_printf(out, "<!-- there is no tool named %.*s -->\n", STR_ARG(name));
-    }
+    buf_append(out, STR("<function>"));
+    if (text) buf_append(out, str_from(text));
+    else out->failed = true;
+    buf_append(out, STR("</function>\n"));
     mem_free(text);
     json_decref(function);
+}
+
+/* What changes from here on. A tool of the list at the start can only come back; others are shown with every addition.
+ */
+static void append_changes(const struct builder *b, struct buf *out, const struct chat_block *blocks, size_t n)
+{
+    bool in_functions = false;
+    for (size_t i = 0; i < n; i++) {
+        const struct chat_block *x = &blocks[i];
+        if (x->kind != CHAT_TOOL_ADDITION && x->kind != CHAT_TOOL_REMOVAL) continue;
+        const struct chat_tool *tool = &b->req->tools[x->tool];
+        bool is_shown = x->kind == CHAT_TOOL_ADDITION && tool->deferred;
+        if (in_functions && !is_shown) buf_append(out, STR("</functions>"));
+        if (!is_shown || !in_functions) buf_append(out, out->len ? STR("\n\n") : STR(""));
+        if (is_shown && !in_functions)
+            buf_append(out, STR("From here on these functions can be called:\n<functions>\n"));
+        if (is_shown) append_function(out, tool);
+        else
+            buf_printf(out, "From here on the function %.*s can %s.", STR_ARG(tool->name),
+                       x->kind == CHAT_TOOL_ADDITION ? "be called again" : "no longer be called");
+        in_functions = is_shown;
+    }
+    if (in_functions) buf_append(out, STR("</functions>"));
 }
 
 /* ---- results ---- */
@@ -202,7 +218,8 @@ static void append_result_text(const struct builder *b, struct buf *out, const s
             if (out->len > from) buf_append(out, STR("\n"));
         if (is_reference && !in_functions) buf_append(out, STR("<functions>\n"));
         in_functions = is_reference;
-        if (is_reference) append_reference(b, out, x->name);
+        const struct chat_tool *tool = is_reference ? chat_tool_find(b->req, x->name) : NULL;
+        if (tool) append_function(out, tool);
         else if (x->kind == CHAT_TEXT) buf_append(out, x->text);
     }
     if (in_functions) buf_append(out, STR("</functions>"));
@@ -276,13 +293,6 @@ static bool add_user_message(struct builder *b, const struct chat_message *messa
 }
 
 /* ---- what the model said ---- */
-
-static void turns_raw_deinit(struct turns_raw *r)
-{
-    buf_deinit(&r->text);
-    buf_deinit(&r->full);
-    buf_deinit(&r->thinking);
-}
 
 static json_t *call_json(const struct builder *b, const struct chat_block *call)
 {
@@ -358,19 +368,17 @@ static bool add_remembered(struct builder *b, bool *is_raw, const struct chat_me
     struct turns_raw raw = {0};
     *is_raw = false;
     if (!b->memory || !b->shape->raw) return true;
-    buf_init(&raw.text, TURNS_MAX_BYTES);
-    buf_init(&raw.full, TURNS_MAX_BYTES);
-    buf_init(&raw.thinking, TURNS_MAX_BYTES);
-    enum made_match match = call_memory_find(b->memory, &raw.text, &raw.full, &raw.thinking, m);
+    made_text_init(&raw.made, TURNS_MAX_BYTES);
+    enum made_match match = call_memory_find(b->memory, &raw.made, m);
     if (match != MADE_SAME) {
-        turns_raw_deinit(&raw);
+        made_text_deinit(&raw.made);
         if (match == MADE_CHANGED && t->n_changed++ == 0)
             log_info("a call came back from the client with another input than was generated: it is shown as sent");
         return true;
     }
     *is_raw = true;
     make_key(b, raw.key, 'Z');
-    if (has_thinking(m) && raw.thinking.len) make_key(b, raw.thinking_key, 'T');
+    if (has_thinking(m) && !m->without_thinking && raw.made.thinking.len) make_key(b, raw.thinking_key, 'T');
     t->raws = mem_realloc(t->raws, (t->n_raws + 1) * sizeof *t->raws);
     t->raws[t->n_raws++] = raw;
     return append_assistant(b, str_from(raw.key), str_from(raw.thinking_key), NULL);
@@ -418,6 +426,7 @@ static bool add_system_message(struct builder *b, const struct chat_message *m)
     struct buf text;
     buf_init(&text, TURNS_MAX_BYTES);
     turns_append_texts(&text, m->blocks, m->n_blocks);
+    if (b->req->tool_choice != CHAT_TOOLS_NONE) append_changes(b, &text, m->blocks, m->n_blocks);
     bool first = json_array_size(b->out->list) == 0;
     bool ok =
         !text.failed && add_system(b, buf_str(&text), first ? b->shape->system_as_user : b->shape->mid_system_as_user);
@@ -459,7 +468,7 @@ void turns_deinit(struct turns *t)
 {
     json_decref(t->list);
     json_decref(t->tools);
-    for (size_t i = 0; i < t->n_raws; i++) turns_raw_deinit(&t->raws[i]);
+    for (size_t i = 0; i < t->n_raws; i++) made_text_deinit(&t->raws[i].made);
     mem_free(t->raws);
     *t = (struct turns){0};
 }

@@ -19,7 +19,7 @@
  * reasoning where there is some. */
 struct turns_raw {
     char key[TURNS_KEY_BYTES], thinking_key[TURNS_KEY_BYTES];
-    struct buf text, full, thinking;
+    struct made_text made;
 };
 
 struct turns {

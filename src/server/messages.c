@@ -158,7 +158,7 @@ static bool sees_images(const struct server *s)
     const struct chat_model *m = s->backend->models(s->backend->self, &n);
     for (size_t i = 0; i < n; i++)
         if (m[i].images) return true;
-    return false;
+    return !n; /* still loading: that is the better answer */
 }
 
 static void decode(struct call *c, enum anthropic_call kind)
@@ -259,7 +259,7 @@ void messages_count(struct call *c)
     decode(c, ANTHROPIC_COUNT);
 }
 
-static void on_count(void *ctx, uint32_t n_tokens, const struct err *err)
+static void on_count(void *ctx, uint32_t n_tokens, const struct chat_context *context, const struct err *err)
 {
     struct call *c = ctx;
     c->is_counting = false;
@@ -275,7 +275,7 @@ static void on_count(void *ctx, uint32_t n_tokens, const struct err *err)
         return;
     }
     c->usage.input_tokens = n_tokens;
-    anthropic_count_write(&c->out, n_tokens);
+    anthropic_count_write(&c->out, n_tokens, context);
     call_reply(c, 200, "application/json", buf_str(&c->out));
 }
 

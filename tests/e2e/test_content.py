@@ -12,11 +12,10 @@ import time
 import anthropic
 import pytest
 
-from conftest import SLOW, Server
-from test_tools import SCRIPTS, TOOLS, calls, make_model, results, text, turn
+from harness import SLOW, TOOLS_TEMPLATE, Server, scripted_model
+from test_tools import SCRIPTS, TOOLS, results, text, turn
 
 DONE = SCRIPTS["[[done]]"]
-TEMPLATE = str(pathlib.Path(__file__).parent / "templates" / "tools.jinja")
 PNG = ("iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAIAAACQd1PeAAAADElEQVR4nGNgZGIGAAAOAAfXb+R4AAAAAElFTkSuQmCC")
 
 
@@ -57,7 +56,7 @@ def folder(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def model(folder):
-    return make_model(folder, TEMPLATE)
+    return scripted_model(folder, SCRIPTS, template=TOOLS_TEMPLATE)
 
 
 @pytest.fixture(scope="module")
@@ -155,6 +154,44 @@ def test_a_compaction_comes_first(client):
     assert m.content[0].text == DONE
 
 
+def test_tools_come_and_go_in_the_tool_runner(client):
+    said = []
+
+    @anthropic.beta_tool
+    def get_weather(city: str, days: int = 1) -> str:
+        """The weather of a city."""
+        said.append(f"weather in {city}")
+        return {1: "[[two]]", 3: "[[call]]"}.get(len(said), "snow [[done]]")
+
+    @anthropic.beta_tool
+    def get_time(zone: str) -> str:
+        """The time in a zone."""
+        said.append(f"time in {zone}")
+        return "noon"
+
+    runner = client.beta.messages.tool_runner(model="m", max_tokens=400, tools=[get_weather], messages=[
+        {"role": "user", "content": "A long question about the weather. " * 30 + "[[call]]"}])
+    answers = []
+    for m in runner:
+        answers.append(m)
+        if len(answers) == 1:
+            runner.add_tools(get_time)
+        if len(answers) == 3:
+            runner.remove_tools("get_time")
+    assert [m.stop_reason for m in answers] == ["tool_use", "tool_use", "tool_use", "end_turn"]
+    assert said == ["weather in Oslo", "time in Europe/Paris", "weather in Rome", "weather in Oslo"]
+    assert answers[-1].content[0].text == DONE
+    for before, after in zip(answers, answers[1:]):  # a change of the tools costs nothing of what was there before
+        assert after.usage.cache_read_input_tokens >= before.usage.input_tokens + before.usage.cache_read_input_tokens - 1
+
+
+def test_a_reference_to_no_tool_is_named(client):
+    m = ask(client, {"role": "user", "content": "[[call]]"})
+    with pytest.raises(anthropic.BadRequestError, match="Tool reference 'fly' not found") as e:
+        ask(client, {"role": "user", "content": "[[call]]"}, turn(m), results(m, [{"type": "tool_reference", "tool_name": "fly"}]))
+    assert e.value.body["error"]["details"]["error_code"] == "tool_reference_unresolved"
+
+
 def test_without_pdftotext_the_package_is_named(model):
     s = Server(model, "--pdftotext", "/nonexistent/pdftotext")
     try:
@@ -200,3 +237,49 @@ def test_slow_pdfs_stop_nobody_and_die_with_their_client(model, folder):
         assert not sleepers()
     finally:
         assert s.stop() == 0, s.output()[-3000:]
+
+
+def test_old_tool_results_are_left_out_and_told(client):
+    messages = [{"role": "user", "content": "[[call]]"}]
+    edits = {"edits": [{"type": "clear_tool_uses_20250919", "trigger": {"type": "tool_uses", "value": 3},
+                        "keep": {"type": "tool_uses", "value": 1}}]}
+    create = client.beta.messages.create
+    cleared = []
+    for i in range(6):
+        m = create(model="m", max_tokens=200, tools=TOOLS, messages=messages, context_management=edits)
+        cleared.append(sum(e.cleared_tool_uses for e in m.context_management.applied_edits))
+        counted = client.beta.messages.count_tokens(model="m", tools=TOOLS, messages=messages, context_management=edits)
+        assert counted.input_tokens == m.usage.input_tokens + m.usage.cache_read_input_tokens
+        original = counted.context_management.original_input_tokens
+        gone = sum(e.cleared_input_tokens for e in m.context_management.applied_edits)
+        assert original - gone == counted.input_tokens and (gone > 0) == (cleared[-1] > 0)
+        messages += [turn(m), results(m, "a long result " * 20 + "[[call]]")]
+    # Uses that are there: 1, 2, 3, then the fourth leaves one; the place moves in steps.
+    assert cleared == [0, 0, 0, 0, 3, 3]
+    with client.beta.messages.stream(model="m", max_tokens=200, tools=TOOLS, messages=messages, context_management=edits) as stream:
+        final = stream.get_final_message()
+    assert final.context_management.applied_edits[0].cleared_tool_uses == 3
+    plain = client.messages.create(model="m", max_tokens=200, tools=TOOLS, messages=messages)
+    assert "context_management" not in plain.model_dump()
+
+
+def test_keeping_all_thinking_changes_nothing(client):
+    thinking = {"thinking": {"type": "adaptive"}, "messages": [{"role": "user", "content": "[[think]]"}], "model": "m", "tools": TOOLS}
+    m = client.beta.messages.create(max_tokens=300, context_management={"edits": [
+        {"type": "clear_thinking_20251015", "keep": "all"}]}, **thinking)
+    assert m.context_management.applied_edits == []
+
+
+def test_a_system_turn_is_alike_as_list_and_as_string(client):
+    words = "The working directory is /tmp and these skills exist: none. " * 20 + "[[call]]"
+    billing = "x-anthropic-billing-header: cc_version=2.1.330; cc_entrypoint=cli; cch=%s;"
+    first = [{"role": "user", "content": [{"type": "text", "text": "hello"}, {"type": "text", "text": "there"}]}]
+    listed = first + [{"role": "system", "content": [{"type": "text", "text": words, "cache_control": {"type": "ephemeral"}}]}]
+    plain = first + [{"role": "system", "content": words}]
+    before = client.messages.create(model="m", max_tokens=200, tools=TOOLS, messages=listed, system=[
+        {"type": "text", "text": billing % "aaaaa"}, {"type": "text", "text": "You are an agent."}])
+    after = client.messages.create(model="m", max_tokens=200, tools=TOOLS, system=[
+        {"type": "text", "text": billing % "bbbbb"}, {"type": "text", "text": "You are an agent."}],
+        messages=plain + [turn(before), results(before)])
+    assert text(after) == DONE
+    assert after.usage.cache_read_input_tokens >= before.usage.input_tokens + before.usage.cache_read_input_tokens - 1

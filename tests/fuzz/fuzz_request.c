@@ -15,7 +15,7 @@ static void require(bool ok)
     if (!ok) abort();
 }
 
-static void check_blocks(const struct chat_block *blocks, size_t n, int depth)
+static void check_blocks(const struct chat_request *r, const struct chat_block *blocks, size_t n, int depth)
 {
     require(depth < 3);
     for (size_t i = 0; i < n; i++) {
@@ -23,18 +23,22 @@ static void check_blocks(const struct chat_block *blocks, size_t n, int depth)
         require(utf8_valid(b->text) && utf8_valid(b->id) && utf8_valid(b->name) && utf8_valid(b->signature));
         require(b->kind != CHAT_TEXT || b->text.len > 0);
         require(b->kind != CHAT_TOOL_USE || json_is_object(b->input));
-        check_blocks(b->blocks, b->n_blocks, depth + 1);
+        require((b->kind != CHAT_IMAGE && b->kind != CHAT_DOCUMENT) || (b->where.len && b->media_type.len));
+        require(b->kind != CHAT_IMAGE || (b->data.len && b->width && b->height));
+        require((b->kind != CHAT_TOOL_ADDITION && b->kind != CHAT_TOOL_REMOVAL) || b->tool < r->n_tools);
+        require(b->kind != CHAT_TOOL_REFERENCE || chat_tool_find(r, b->name));
+        check_blocks(r, b->blocks, b->n_blocks, depth + 1);
     }
 }
 
 static void check_request(const struct chat_request *r)
 {
     require(r->model.len > 0 && r->n_messages > 0);
-    check_blocks(r->system, r->n_system, 0);
+    check_blocks(r, r->system, r->n_system, 0);
     for (size_t i = 0; i < r->n_messages; i++) {
         require(r->messages[i].n_blocks > 0);
         require(i == 0 || r->messages[i].role != r->messages[i - 1].role);
-        check_blocks(r->messages[i].blocks, r->messages[i].n_blocks, 0);
+        check_blocks(r, r->messages[i].blocks, r->messages[i].n_blocks, 0);
     }
     for (size_t i = 0; i < r->n_tools; i++) require(r->tools[i].name.len > 0 && json_is_object(r->tools[i].schema));
     for (size_t i = 0; i < r->n_stops; i++) require(r->stops[i].len > 0);
@@ -56,8 +60,11 @@ static void check_error(const struct anthropic_error *e)
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
     if (size < 1) return 0;
-    const struct anthropic_support support = {
-        .thinking = data[0] & 1, .tools = data[0] & 2, .output_schema = data[0] & 4};
+    const struct anthropic_support support = {.thinking = data[0] & 1,
+                                              .tools = data[0] & 2,
+                                              .output_schema = data[0] & 4,
+                                              .images = data[0] & 16,
+                                              .pdf = data[0] & 32};
     enum anthropic_call call = data[0] & 8 ? ANTHROPIC_COUNT : ANTHROPIC_CREATE;
     struct chat_request *r;
     struct anthropic_error e;

@@ -230,9 +230,8 @@ static json_t *answer(const struct prompt_maker *maker, struct call_memory *memo
                                    .key = key,
                                    .opened_call = buf_str(&p->opened_call),
                                    .in_thinking = p->in_thinking,
-                                   .opened_thinking = p->opened_thinking,
-                                   .tail = p->tail,
-                                   .lead = p->lead,
+                                   .ahead = p->ahead,
+                                   .ahead_free = p->ahead_free,
                                    .sink = collect,
                                    .ctx = &c};
     struct answer *a = answer_create(&config);

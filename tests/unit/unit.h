@@ -24,11 +24,11 @@ static inline int unit_main(const char *name, unit_adder **adders, size_t n_adde
     return failed ? EXIT_FAILURE : EXIT_SUCCESS;
 }
 
-#define UNIT_MAIN(name, ...)                                                \
-    int main(void)                                                          \
-    {                                                                       \
-        unit_adder *adders[] = {__VA_ARGS__};                               \
-        return unit_main(name, adders, sizeof adders / sizeof *adders, 60); \
+#define UNIT_MAIN(name, ...)                                                 \
+    int main(void)                                                           \
+    {                                                                        \
+        unit_adder *adders[] = {__VA_ARGS__};                                \
+        return unit_main(name, adders, sizeof adders / sizeof *adders, 180); \
     }
 
 #endif

@@ -362,5 +362,6 @@ static void add_request(TCase *tc)
     tcase_add_test(tc, client_tools_of_known_types_get_schemas);
 }
 
-void add_answer(TCase *tc), add_blocks(TCase *tc), add_history(TCase *tc);
-UNIT_MAIN("api", add_request, add_answer, add_blocks, add_history)
+void add_answer(TCase *tc), add_blocks(TCase *tc), add_history(TCase *tc), add_tools(TCase *tc), add_context(TCase *tc), add_order(TCase *tc);
+UNIT_MAIN("api", add_request, add_answer, add_blocks, add_history, add_tools, add_context,
+          add_order)

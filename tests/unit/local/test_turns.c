@@ -183,6 +183,40 @@ START_TEST(deferred_tools_are_shown_where_they_are_referred_to)
 }
 END_TEST
 
+START_TEST(tools_that_come_and_go_leave_the_start_alone)
+{
+    static const char late[] = ",{\"name\":\"late\",\"description\":\"L\",\"input_schema\":{\"type\":\"object\"},"
+                               "\"defer_loading\":true}";
+    static const char change[] = ",{\"role\":\"system\",\"content\":[{\"type\":\"text\",\"text\":\"S\"},{\"type\":"
+                                 "\"tool_removal\",\"tool\":{\"type\":"
+                                 "\"tool_reference\",\"name\":\"get\"}},{\"type\":\"tool_addition\",\"tool\":{\"type\":"
+                                 "\"tool_reference\",\"name\":"
+                                 "\"late\"}},{\"type\":\"tool_addition\",\"tool\":{\"type\":\"tool_definition\","
+                                 "\"definition\":{\"name\":\"new\","
+                                 "\"description\":\"N\",\"input_schema\":{}}}},{\"type\":\"tool_addition\",\"tool\":{"
+                                 "\"type\":\"tool_reference\","
+                                 "\"name\":\"get\"}}]}";
+    char json[2000];
+    snprintf(json, sizeof json,
+             "{\"model\":\"m\",\"tools\":[" TOOL "%s],\"messages\":[{\"role\":\"user\",\"content\":\"ask\"}%s]}", late,
+             "");
+    char *before = show(FULL, json, NULL);
+    snprintf(json, sizeof json,
+             "{\"model\":\"m\",\"tools\":[" TOOL "%s],\"messages\":[{\"role\":\"user\",\"content\":\"ask\"}%s]}", late,
+             change);
+    char *after = show(FULL, json, NULL);
+    ck_assert(strncmp(after, before, strlen(before)) == 0);
+    ck_assert_str_eq(
+        after + strlen(before),
+        "<system>S\n\nFrom here on the function get can no longer be called.\n\nFrom here on these functions can be "
+        "called:\n<functions>\n<function>{\"description\": \"L\", \"name\": \"late\", \"parameters\": {\"type\": "
+        "\"object\"}}</function>\n<function>{\"description\": \"N\", \"name\": \"new\", \"parameters\": "
+        "{}}</function>\n</functions>\n\nFrom here on the function get can be called again.");
+    mem_free(before);
+    mem_free(after);
+}
+END_TEST
+
 /* ---- memory ---- */
 
 static void add(struct call_memory *m, const char *id, const char *raw)
@@ -194,18 +228,14 @@ static void add(struct call_memory *m, const char *id, const char *raw)
 
 static enum made_match match(struct call_memory *m, const struct chat_block *blocks, size_t n, const char *want)
 {
-    struct buf raw, full, thinking;
-    buf_init(&raw, 1 << 20);
-    buf_init(&full, 1 << 20);
-    buf_init(&thinking, 1 << 20);
+    struct made_text made;
+    made_text_init(&made, 1 << 20);
     struct chat_block list[4];
     memcpy(list, blocks, n * sizeof *blocks);
     enum made_match found =
-        call_memory_find(m, &raw, &full, &thinking, &(struct chat_message){CHAT_ASSISTANT, list, n});
-    if (want) ck_assert_msg(str_eq(buf_str(&raw), str_from(want)), "%.*s", STR_ARG(buf_str(&raw)));
-    buf_deinit(&raw);
-    buf_deinit(&full);
-    buf_deinit(&thinking);
+        call_memory_find(m, &made, &(struct chat_message){.role = CHAT_ASSISTANT, .blocks = list, .n_blocks = n});
+    if (want) ck_assert_msg(str_eq(buf_str(&made.raw), str_from(want)), "%.*s", STR_ARG(buf_str(&made.raw)));
+    made_text_deinit(&made);
     return found;
 }
 
@@ -283,11 +313,12 @@ static void add_tests(TCase *tc)
     tcase_add_test(tc, a_template_without_tools_gets_them_as_text);
     tcase_add_test(tc, system_turns_that_may_not_stand_there_become_reminders);
     tcase_add_test(tc, deferred_tools_are_shown_where_they_are_referred_to);
+    tcase_add_test(tc, tools_that_come_and_go_leave_the_start_alone);
     tcase_add_test(tc, what_means_the_same_is_remembered);
     tcase_add_test(tc, text_answers_are_remembered_by_their_words);
     tcase_add_test(tc, memory_is_bounded_and_drops_what_was_not_used);
 }
 
-extern unit_adder add_signature_tests, add_constrain_tests;
+extern unit_adder add_signature_tests, add_constrain_tests, add_edits;
 
-UNIT_MAIN("local", add_tests, add_signature_tests, add_constrain_tests)
+UNIT_MAIN("local", add_tests, add_signature_tests, add_constrain_tests, add_edits)

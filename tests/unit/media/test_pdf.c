@@ -171,7 +171,7 @@ START_TEST(the_program_works_under_limits)
         struct fixture f;
         begin(&f);
         f.config.cpu_s = 1;
-        f.config.wall_ms = 3000;
+        f.config.wall_ms = strstr(cases[i].why, "took more than 3 s") ? 3000 : 30000; /* a busy machine is no failure */
         f.config.memory_bytes = (size_t)100 << 20;
         f.config.max_text_bytes = 10000;
         stand_in(&f, cases[i].script);

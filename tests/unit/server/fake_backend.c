@@ -214,7 +214,7 @@ static void fake_pump(void *self)
         next = j->next;
         if (!j->is_dead && !j->is_paused && j->due_ns <= clock_ns()) {
             if (j->count_sink) {
-                j->count_sink(j->ctx, 42, NULL);
+                j->count_sink(j->ctx, 42, NULL, NULL);
                 j->is_dead = true;
             } else {
                 job_step(f, j);
