@@ -4,7 +4,9 @@
 #include "local/prompt.h"
 
 #include <jansson.h>
+#include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
 #include "base/alloc.h"
 #include "base/log.h"
@@ -27,6 +29,7 @@ struct prompt_maker {
     const struct dialect *dialect;
     struct dialect_traits traits;
     struct tokenizer_info info;
+    bool takes_functions;          /* tools as the text "functions" */
     bool thinks, takes_effort;     /* the template knows reasoning, and how much of it */
     struct shape shapes[N_SHAPES]; /* the right one first; behind it what loses less than an error would */
 };
@@ -48,12 +51,27 @@ static void set_reasoning(json_t *context, bool thinks, const char *effort)
     if (effort) json_object_set_new(context, "reasoning_effort", json_string(effort));
 }
 
+/* One family wants its tools as text, and the day. */
+static void set_functions(json_t *context, const json_t *tools)
+{
+    char day[32];
+    time_t now = time(NULL);
+    struct tm tm;
+    char *text = tools ? json_dumps(tools, JSON_INDENT(4)) : NULL;
+    gmtime_r(&now, &tm);
+    strftime(day, sizeof day, "%Y-%m-%d", &tm);
+    json_object_set_new(context, "functions", json_string(text ? text : "[]"));
+    json_object_set_new(context, "datetime", json_string(day));
+    free(text);
+}
+
 /* What every rendering gets. tools may be NULL. */
 static json_t *base_context(const struct prompt_maker *p, json_t *messages, json_t *tools)
 {
     json_t *context = json_pack("{s:O, s:b, s:o, s:o}", "messages", messages, "add_generation_prompt", 1, "bos_token",
                                 token_text(p, p->info.bos), "eos_token", token_text(p, p->info.eos));
     if (context && tools) json_object_set(context, "tools", tools);
+    if (context && p->takes_functions) set_functions(context, tools);
     return context;
 }
 
@@ -143,6 +161,7 @@ struct prompt_maker *prompt_maker_create(const struct tokenizer *t, struct str t
     }
     dialect_traits_get(p->dialect, &p->traits);
     p->thinks = knows_reasoning(&p->traits, source);
+    p->takes_functions = str_find(source, STR("+ functions"), 0) >= 0;
     p->takes_effort = str_find(source, STR("reasoning_effort"), 0) >= 0;
     find_shapes(p);
     return p;

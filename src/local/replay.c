@@ -70,19 +70,31 @@ static bool any_tainted(const struct splice *s, size_t from, size_t to)
     return false;
 }
 
+/* Whether what was read of the text up to `at`, replaced answers included, ends with `probe`. */
+static bool ends_before(const struct splice *s, size_t at, struct str probe)
+{
+    for (size_t k = 1; k <= probe.len; k++) {
+        size_t back = at - s->at; /* bytes of the text behind the last replaced answer */
+        if (k > back && k - back > s->out.len) return false;
+        char c = k <= back ? s->text.ptr[at - k] : s->out.ptr[s->out.len - (k - back)];
+        if (c != probe.ptr[probe.len - k]) return false;
+    }
+    return true;
+}
+
 /* Where the rendered text before `key` parts from the prompt that was answered: *from in the text, *rest of that prompt
  * behind it. Only what the template wrote may differ. */
 static bool find_parting(const struct splice *s, size_t *from, struct str *rest, const struct made_text *made,
                          size_t key)
 {
     struct str ahead = buf_str(&made->ahead);
-    size_t low = key > MAX_GLUE + MATCH ? key - MAX_GLUE - MATCH : 0;
+    size_t low = key > MAX_GLUE ? key - MAX_GLUE : 0;
     if (low < s->at) low = s->at;
     for (size_t left = 0; left <= made->ahead_free && left <= MAX_GLUE && left < ahead.len; left++) {
         size_t to = ahead.len - left, n = to < MATCH ? to : MATCH;
         struct str probe = str_slice(ahead, to - n, to);
-        for (size_t at = key; at >= low + n; at--) {
-            if (!str_eq(str_slice(s->text, at - n, at), probe)) continue;
+        for (size_t at = key + 1; at-- > low;) {
+            if (!ends_before(s, at, probe)) continue;
             *from = at;
             *rest = str_slice(ahead, to, ahead.len);
             return !any_tainted(s, at, key);

@@ -362,12 +362,12 @@ static void make_key(const struct builder *b, char key[TURNS_KEY_BYTES], char ki
 }
 
 /* The generated text itself, when the message is what the model wrote. *is_raw tells whether it was. */
-static bool add_remembered(struct builder *b, bool *is_raw, const struct chat_message *m)
+static bool add_remembered(struct builder *b, bool *is_raw, const struct chat_message *m, size_t n_calls)
 {
     struct turns *t = b->out;
     struct turns_raw raw = {0};
     *is_raw = false;
-    if (!b->memory || !b->shape->raw) return true;
+    if (!b->memory || (n_calls && !b->shape->raw)) return true;
     made_text_init(&raw.made, TURNS_MAX_BYTES);
     enum made_match match = call_memory_find(b->memory, &raw.made, m);
     if (match != MADE_SAME) {
@@ -388,7 +388,7 @@ static bool add_calling(struct builder *b, struct buf *text, struct str thinking
                         size_t n_calls)
 {
     bool is_raw;
-    if (!add_remembered(b, &is_raw, m)) return false;
+    if (!add_remembered(b, &is_raw, m, n_calls)) return false;
     if (is_raw) return true;
     if (!b->shape->calls) return add_calls_as_text(b, text, thinking, m);
     struct str content = buf_str(text);
@@ -412,7 +412,7 @@ static bool add_assistant_message(struct builder *b, const struct chat_message *
         if (m->blocks[i].kind == CHAT_THINKING) buf_append(&thinking, m->blocks[i].text);
     }
     bool ok = !text.failed && !thinking.failed, is_raw = false;
-    if (ok && !n_calls && text.len && !last_turn(b, "assistant")) ok = add_remembered(b, &is_raw, m);
+    if (ok && !n_calls && text.len && !last_turn(b, "assistant")) ok = add_remembered(b, &is_raw, m, n_calls);
     if (ok && n_calls) ok = add_calling(b, &text, buf_str(&thinking), m, n_calls);
     else if (ok && !is_raw && thinking.len) ok = append_assistant(b, buf_str(&text), buf_str(&thinking), NULL);
     else if (ok && !is_raw) ok = add_turn(b, "assistant", buf_str(&text));
@@ -461,6 +461,7 @@ bool turns_init(struct turns *t, const struct chat_request *req, const struct sh
         else ok = add_assistant_message(&b, m);
     }
     index_free(&b);
+    if (ok && shape->typed_content) shape_type_contents(t->list);
     return ok;
 }
 
