@@ -231,33 +231,39 @@ static bool wants_thinking(const struct chat_request *req)
     return req->thinking != CHAT_THINKING_OFF && !forced;
 }
 
+static void forget_render(struct prompt *out)
+{
+    buf_clear(&out->text);
+    mem_free(out->tainted.items);
+    out->tainted = (struct jinja_spans){0};
+}
+
 static bool render_shape(const struct prompt_maker *p, struct prompt *out, bool *raised, const struct chat_request *req,
                          const struct shape *shape, const char *effort, struct err *e)
 {
     struct turns turns;
     json_t *context =
         turns_init(&turns, req, shape, p->dialect, p->memory) ? base_context(p, turns.list, turns.tools) : NULL;
-    bool ok = context != NULL;
+    bool ok = context != NULL, again = false;
     *raised = false;
     if (ok) {
         struct jinja_limits limits = {.max_output_bytes = MAX_PROMPT_BYTES, .max_memory_bytes = 4 * MAX_PROMPT_BYTES};
         set_reasoning(context, wants_thinking(req), effort);
-        ok = jinja_render(p->template, &out->text, &out->tainted, raised, context, NULL, &limits, e) &&
-             (replay_put(&out->text, &out->tainted, &turns, &p->traits) ||
-              err_set(e, ERR_TOO_LARGE, "the prompt is larger than %zu bytes", MAX_PROMPT_BYTES));
+        ok = jinja_render(p->template, &out->text, &out->tainted, raised, context, NULL, &limits, e);
+        enum replay replay = ok ? replay_put(&out->text, &out->tainted, &turns, &p->traits) : REPLAY_DONE;
+        again = replay == REPLAY_FAILED;
+        if (replay == REPLAY_FULL)
+            ok = err_set(e, ERR_TOO_LARGE, "the prompt is larger than %zu bytes", MAX_PROMPT_BYTES);
     } else {
         err_set(e, ERR_TOO_LARGE, "the conversation is larger than %zu bytes", MAX_PROMPT_BYTES);
     }
     json_decref(context);
     turns_deinit(&turns);
-    return ok;
-}
-
-static void forget_render(struct prompt *out)
-{
-    buf_clear(&out->text);
-    mem_free(out->tainted.items);
-    out->tainted = (struct jinja_spans){0};
+    if (!again) return ok;
+    struct shape plain = *shape;
+    plain.no_stand_ins = true;
+    forget_render(out);
+    return render_shape(p, out, raised, req, &plain, effort, e);
 }
 
 static bool render_some_shape(const struct prompt_maker *p, struct prompt *out, const struct chat_request *req,

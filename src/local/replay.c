@@ -5,8 +5,9 @@
 
 #include "base/alloc.h"
 
-#define MATCH 32     /* bytes that must be alike before the place where two prompts part */
-#define MAX_GLUE 256 /* most that a template writes between a question and its answer */
+#define MATCH 32      /* bytes that must be alike before the place where two prompts part */
+#define MAX_ENDING 24 /* bytes of an answer's end by which its stand-in's end is known */
+#define MAX_GLUE 256  /* most that a template writes between a question and its answer */
 
 /* Where the text stood that is copied, and where it went: spans are moved along. */
 struct splice {
@@ -63,10 +64,15 @@ static void put_generated(struct splice *s, struct str raw, bool thought)
     taint_around(s, from, s->out.len, thought ? s->traits->think_end : STR_NONE);
 }
 
-static bool any_tainted(const struct splice *s, size_t from, size_t to)
+/* Bytes of a client, but for the name and the id of the call that stands there for the answer. */
+static bool any_tainted(const struct splice *s, size_t from, size_t to, const struct turns_raw *r)
 {
-    for (const struct jinja_span *x = s->next; x < s->end && x->from < to; x++)
-        if (x->to > from) return true;
+    for (const struct jinja_span *x = s->next; x < s->end && x->from < to; x++) {
+        if (x->to <= from || x->to > to) continue; /* before, or what holds the key itself */
+        struct str span = str_slice(s->text, x->from, x->to);
+        bool own = r->call_key[0] && (str_eq(span, r->name) || str_eq(span, str_from(r->id)));
+        if (!own) return true;
+    }
     return false;
 }
 
@@ -84,9 +90,9 @@ static bool ends_before(const struct splice *s, size_t at, struct str probe)
 
 /* Where the rendered text before `key` parts from the prompt that was answered: *from in the text, *rest of that prompt
  * behind it. Only what the template wrote may differ. */
-static bool find_parting(const struct splice *s, size_t *from, struct str *rest, const struct made_text *made,
-                         size_t key)
+static bool find_parting(const struct splice *s, size_t *from, struct str *rest, const struct turns_raw *r, size_t key)
 {
+    const struct made_text *made = &r->made;
     struct str ahead = buf_str(&made->ahead);
     size_t low = key > MAX_GLUE ? key - MAX_GLUE : 0;
     if (low < s->at) low = s->at;
@@ -97,50 +103,81 @@ static bool find_parting(const struct splice *s, size_t *from, struct str *rest,
             if (!ends_before(s, at, probe)) continue;
             *from = at;
             *rest = str_slice(ahead, to, ahead.len);
-            return !any_tainted(s, at, key);
+            return !any_tainted(s, at, key, r);
         }
     }
     return false;
 }
 
-static void put_answer(struct splice *s, const struct turns_raw *r)
+/* Where the stand-in for a call ends: it ends as what was generated ends. */
+static bool find_end(size_t *end, struct str text, size_t from, struct str raw)
 {
-    struct str key = str_from(r->key), thinking_key = str_from(r->thinking_key), rest;
-    ptrdiff_t found = str_find(s->text, key, s->at);
-    if (found < 0) return;
-    size_t content = (size_t)found, from;
-    ptrdiff_t shown = thinking_key.len ? str_find(str_slice(s->text, 0, content), thinking_key, s->at) : -1;
+    raw = str_trim(raw);
+    struct str near = str_slice(text, 0, from + MAX_GLUE);
+    for (size_t n = raw.len < MAX_ENDING ? raw.len : MAX_ENDING; n > 0; n--) {
+        struct str ending = str_slice(raw, raw.len - n, raw.len);
+        ptrdiff_t at = str_find(near, ending, from);
+        if (at < 0) continue;
+        *end = (size_t)at + n;
+        return true;
+    }
+    return false;
+}
+
+static ptrdiff_t find_key(const struct splice *s, const char *key)
+{
+    return key[0] ? str_find(s->text, str_from(key), s->at) : -1;
+}
+
+static bool put_answer(struct splice *s, const struct turns_raw *r)
+{
+    ptrdiff_t content = find_key(s, r->key), shown = find_key(s, r->thinking_key), call = find_key(s, r->call_key);
+    ptrdiff_t last = call >= 0 ? call : content;
+    struct str rest, raw = buf_str(&r->made.raw);
     bool thought = r->made.full.len > 0;
-    size_t first = shown >= 0 ? (size_t)shown : content;
-    if ((!thought || shown >= 0) && find_parting(s, &from, &rest, &r->made, first)) {
+    size_t from, end = last < 0 ? 0 : (size_t)last + strlen(call >= 0 ? r->call_key : r->key);
+    if (last < 0) return r->call_key[0] == '\0'; /* the template shows neither: nothing to put */
+    if (shown > last) shown = -1;
+    if (call >= 0 && !find_end(&end, s->text, end, raw)) return false;
+    size_t first = (size_t)(shown >= 0 ? shown : content >= 0 && content < last ? content : last);
+    bool parts = find_parting(s, &from, &rest, r, first);
+    if (parts && (!thought || shown >= 0)) {
         copy_to(s, from);
         buf_append(&s->out, rest);
-        put_generated(s, buf_str(thought ? &r->made.full : &r->made.raw), thought);
-        skip_to(s, content + key.len);
-        return;
+        put_generated(s, thought ? buf_str(&r->made.full) : raw, thought);
+        skip_to(s, end);
+        return true;
     }
+    if (call >= 0) return false;
     if (shown >= 0) {
         copy_to(s, (size_t)shown);
         put_generated(s, buf_str(&r->made.thinking), false);
-        skip_to(s, (size_t)shown + thinking_key.len);
+        skip_to(s, (size_t)shown + strlen(r->thinking_key));
     }
-    copy_to(s, content);
-    put_generated(s, buf_str(&r->made.raw), false);
-    skip_to(s, content + key.len);
+    copy_to(s, (size_t)content);
+    put_generated(s, raw, false);
+    skip_to(s, end);
+    return true;
 }
 
-bool replay_put(struct buf *text, struct jinja_spans *tainted, const struct turns *turns,
-                const struct dialect_traits *traits)
+enum replay replay_put(struct buf *text, struct jinja_spans *tainted, const struct turns *turns,
+                       const struct dialect_traits *traits)
 {
-    if (turns->n_raws == 0) return true;
+    if (turns->n_raws == 0) return REPLAY_DONE;
     struct splice s = {
         .text = buf_str(text), .traits = traits, .next = tainted->items, .end = tainted->items + tainted->n};
+    bool ok = true;
     buf_init(&s.out, text->max_bytes);
-    for (size_t i = 0; i < turns->n_raws; i++) put_answer(&s, &turns->raws[i]);
+    for (size_t i = 0; ok && i < turns->n_raws; i++) ok = put_answer(&s, &turns->raws[i]);
     copy_to(&s, s.text.len);
+    if (!ok) {
+        buf_deinit(&s.out);
+        mem_free(s.spans.items);
+        return REPLAY_FAILED;
+    }
     buf_deinit(text);
     mem_free(tainted->items);
     *text = s.out;
     *tainted = s.spans;
-    return !s.out.failed;
+    return s.out.failed ? REPLAY_FULL : REPLAY_DONE;
 }

@@ -361,13 +361,34 @@ static void make_key(const struct builder *b, char key[TURNS_KEY_BYTES], char ki
              (unsigned long long)b->nonce[1], kind, b->out->n_raws % 100000);
 }
 
+static bool has_text(const struct chat_message *m)
+{
+    for (size_t i = 0; i < m->n_blocks; i++)
+        if (m->blocks[i].kind == CHAT_TEXT && m->blocks[i].text.len) return true;
+    return false;
+}
+
+/* One call in the place of all: some templates show results and reasoning only where there is one. */
+static json_t *stand_in(const struct builder *b, struct turns_raw *raw, const struct chat_message *m)
+{
+    char space[10];
+    size_t i = 0;
+    while (m->blocks[i].kind != CHAT_TOOL_USE) i++;
+    make_key(b, raw->call_key, 'N');
+    raw->name = m->blocks[i].name;
+    struct str id = id_for_template(b, space, m->blocks[i].id);
+    snprintf(raw->id, sizeof raw->id, "%.*s", STR_ARG(id));
+    return json_pack("[{s:o, s:s, s:{s:o, s:{s:i}}}]", "id", str_json(id), "type", "function", "function", "name",
+                     str_json(raw->name), "arguments", raw->call_key, 0);
+}
+
 /* The generated text itself, when the message is what the model wrote. *is_raw tells whether it was. */
 static bool add_remembered(struct builder *b, bool *is_raw, const struct chat_message *m, size_t n_calls)
 {
     struct turns *t = b->out;
     struct turns_raw raw = {0};
     *is_raw = false;
-    if (!b->memory || (n_calls && !b->shape->raw)) return true;
+    if (!b->memory || (n_calls && !b->shape->raw && !b->shape->calls)) return true;
     made_text_init(&raw.made, TURNS_MAX_BYTES);
     enum made_match match = call_memory_find(b->memory, &raw.made, m);
     if (match != MADE_SAME) {
@@ -377,11 +398,19 @@ static bool add_remembered(struct builder *b, bool *is_raw, const struct chat_me
         return true;
     }
     *is_raw = true;
-    make_key(b, raw.key, 'Z');
-    if (has_thinking(m) && !m->without_thinking && raw.made.thinking.len) make_key(b, raw.thinking_key, 'T');
+    bool thinks = has_thinking(m) && !m->without_thinking && raw.made.thinking.len;
+    bool as_call = n_calls && b->shape->calls && (!b->shape->raw || thinks) && !b->shape->no_stand_ins;
+    if (n_calls && !as_call && !b->shape->raw) {
+        made_text_deinit(&raw.made);
+        *is_raw = false;
+        return true;
+    }
+    if (thinks) make_key(b, raw.thinking_key, 'T');
+    if (!as_call || has_text(m)) make_key(b, raw.key, 'Z');
+    json_t *calls = as_call ? stand_in(b, &raw, m) : NULL;
     t->raws = mem_realloc(t->raws, (t->n_raws + 1) * sizeof *t->raws);
     t->raws[t->n_raws++] = raw;
-    return append_assistant(b, str_from(raw.key), str_from(raw.thinking_key), NULL);
+    return append_assistant(b, str_from(raw.key), str_from(raw.thinking_key), calls);
 }
 
 static bool add_calling(struct builder *b, struct buf *text, struct str thinking, const struct chat_message *m,

@@ -15,10 +15,11 @@
 #define TURNS_MAX_BYTES ((size_t)256 << 20) /* of one text */
 #define TURNS_KEY_BYTES 40
 
-/* Remembered text that stands in the turns as keys which no client can guess: one as the content, and one as the
- * reasoning where there is some. */
+/* Remembered text that stands in the turns as keys which no client can guess: one as the content, one as the reasoning
+ * where there is some, and one in the arguments of a call where the template must see one. Empty = not there. */
 struct turns_raw {
-    char key[TURNS_KEY_BYTES], thinking_key[TURNS_KEY_BYTES];
+    char key[TURNS_KEY_BYTES], thinking_key[TURNS_KEY_BYTES], call_key[TURNS_KEY_BYTES], id[TURNS_KEY_BYTES];
+    struct str name; /* of that call; id: as the template gets it */
     struct made_text made;
 };
 
