@@ -136,8 +136,8 @@ static bool put_answer(struct splice *s, const struct turns_raw *r)
     struct str rest, raw = buf_str(&r->made.raw);
     bool thought = r->made.full.len > 0;
     size_t from, end = last < 0 ? 0 : (size_t)last + strlen(call >= 0 ? r->call_key : r->key);
-    if (last < 0) return r->call_key[0] == '\0'; /* the template shows neither: nothing to put */
-    if (shown > last) shown = -1;
+    if (last < 0) return r->call_key[0] == '\0';      /* the template shows neither: nothing to put */
+    if (content > last || shown > last) return false; /* a key would be left behind */
     if (call >= 0 && !find_end(&end, s->text, end, raw)) return false;
     size_t first = (size_t)(shown >= 0 ? shown : content >= 0 && content < last ? content : last);
     bool parts = find_parting(s, &from, &rest, r, first);

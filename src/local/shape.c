@@ -153,6 +153,8 @@ static void probe_neighbours(const struct prober *p, struct shape *s)
         s->text_apart =
             ARRIVES(p, list(4, turn("user", S_USER), turn("assistant", S_TEXT), calling(p, "", 0, 0), result(p, 0)),
                     tools(p, false), S_TEXT, S_ARG);
+    s->text_behind =
+        s->calls && !IN_ORDER(p, list(3, turn("user", S_USER), calling(p, S_TEXT, 0, 0), result(p, 0)), S_TEXT, S_ARG);
     s->user_in_result =
         s->results &&
         !ARRIVES(p, list(4, turn("user", S_USER), calling(p, "", 0, 0), result(p, 0), turn("user", S_LATER)),

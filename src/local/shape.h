@@ -19,6 +19,7 @@ struct shape {
     bool short_ids;           /* ids must be nine letters or digits */
     bool user_in_result;      /* user text may not follow a result: it is appended to it */
     bool typed_content;       /* contents are lists of {"type": "text", "text": ...}; a plain string is lost */
+    bool text_behind;         /* the template shows text beside a call behind it, or not at all */
     bool no_stand_ins;        /* not found, but chosen: calls of ours are shown as they were sent */
     bool raw;                 /* generated text may stand as content, calls included */
     const char *thinking_key; /* what the template reads reasoning from; NULL = it does not show any */

@@ -399,7 +399,8 @@ static bool add_remembered(struct builder *b, bool *is_raw, const struct chat_me
     }
     *is_raw = true;
     bool thinks = has_thinking(m) && !m->without_thinking && raw.made.thinking.len;
-    bool as_call = n_calls && b->shape->calls && (!b->shape->raw || thinks) && !b->shape->no_stand_ins;
+    bool as_call = n_calls && b->shape->calls && (!b->shape->raw || thinks) && !b->shape->no_stand_ins &&
+                   !(b->shape->text_behind && has_text(m));
     if (n_calls && !as_call && !b->shape->raw) {
         made_text_deinit(&raw.made);
         *is_raw = false;

@@ -128,10 +128,29 @@ static void write_harmony(struct buf *out, const struct step *s)
     json_decref(calls);
 }
 
+static void write_name_lines(struct buf *out, const struct step *s)
+{
+    json_t *calls = s->calls ? json_loads(s->calls, 0, NULL) : NULL, *call;
+    size_t i;
+    if (s->text) buf_printf(out, "all\n%s", s->text);
+    json_array_foreach(calls, i, call)
+    {
+        char *input = json_dumps(json_object_get(call, "input"), JSON_COMPACT);
+        buf_printf(out, "%s%s\n%s", i || s->text ? "\n>>>" : "", json_string_value(json_object_get(call, "name")),
+                   input);
+        free(input);
+    }
+    json_decref(calls);
+}
+
 static void write_answer(struct buf *out, const struct dialect *d, const struct prompt *p, const struct step *s)
 {
     if (!strcmp(dialect_name(d), "harmony")) {
         write_harmony(out, s);
+        return;
+    }
+    if (!strcmp(dialect_name(d), "functionary-v3.2")) {
+        write_name_lines(out, s);
         return;
     }
     struct dialect_traits t;
