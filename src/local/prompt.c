@@ -82,6 +82,7 @@ static bool probe_render(void *ctx, struct buf *out, json_t *messages, json_t *t
     const struct prompt_maker *p = ctx;
     json_t *context = base_context(p, messages, tools);
     struct jinja_limits limits = {.max_output_bytes = out->max_bytes};
+    if (context) set_reasoning(context, true, NULL); /* some show earlier reasoning only then */
     bool ok = context && jinja_render(p->template, out, NULL, NULL, context, NULL, &limits, NULL);
     json_decref(context);
     return ok;
