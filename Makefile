@@ -169,8 +169,8 @@ $(VENV)-old/done: tests/requirements-old.txt
 # The older SDK first, so that pytest's closing line of the whole suite comes last.
 test-python: $(VENV)/done $(VENV)-old/done $(PROGRAM) $(TOOL_BINS)
 	@tools/fetch-model default >/dev/null
-	$(VENV)-old/bin/python -m pytest -q -p no:cacheprovider tests/e2e/test_sdk.py
-	$(VENV)/bin/python -m pytest -q -p no:cacheprovider tests/compare tests/e2e
+	$(VENV)-old/bin/python -m pytest -q -p no:cacheprovider tests/e2e/test_sdk.py tests/e2e/test_tools.py
+	$(VENV)/bin/python -m pytest -q -p no:cacheprovider tests/compare tests/conformance tests/e2e
 
 # The server under a parallel load with leaving clients, and the parts with threads, under the sanitizers.
 sanitized: $(VENV)/done ## server and threaded parts under AddressSanitizer and ThreadSanitizer
@@ -240,12 +240,16 @@ bench-agent: all $(VENV)/done ## one task of Claude Code with Qwen2.5-Coder-1.5B
 bench: all ## speed against llama.cpp, alternating pairs (NAMES=...)
 	tools/bench $(NAMES)
 
+WALKS ?= 10000
+grammar-walks: $(BUILD)/tests/grammar_walks $(VENV)/done ## random walks through masks, judged by python-jsonschema (WALKS=N of each schema)
+	PARLEY_WALKS=$(WALKS) $(VENV)/bin/python -m pytest -q -p no:cacheprovider tests/compare/test_grammar.py
+
 $(BUILD)/tests/bench_grammar: tests/bench/bench_grammar.c $(LIB)
 	@mkdir -p $(@D)
 	$(CC) $(CPPFLAGS_ALL) $(CFLAGS_ALL) -o $@ $< $(LIB) $(LIBS)
 
 bench-grammar: $(BUILD)/tests/bench_grammar ## masks, checks and compile times beside llguidance and xgrammar (DATA=DIR)
-	$(PYTHON) tools/bench-grammar $(DATA)/json-schemas/maskbench $(BENCH_ARGS)
+	$(PYTHON) tools/bench-grammar $(DATA) $(BENCH_ARGS)
 
 check: all ## layers, sizes, instruction sets, format
 	@tools/install-deps $(CHECK_DEPS)
@@ -264,7 +268,7 @@ clean: ## remove build/
 	rm -rf build
 
 FORCE:
-.PHONY: all unit tools kernels fuzz run test test-build test-python oracle oracle-if-there models peers compare bench check test-clients \
+.PHONY: all unit tools kernels fuzz run test test-build test-python oracle oracle-if-there models peers compare bench check test-clients bench-grammar grammar-walks \
     clients test-clients-if-there bench-agent \
     install help clean unit-build fuzz-library fuzz-replay sanitized FORCE
 .SECONDARY:

@@ -71,16 +71,21 @@ block_reader decode_tool_addition, decode_tool_removal;
 void decode_tools_reset(struct decoder *d);
 /* anthropic_history.c */
 block_reader decode_foreign_use, decode_foreign_result;
-/* anthropic_tools.c: the list of tools, to be read before the messages; one tool, appended to the request's; and the
- * choice among them, after the messages. */
+/* anthropic_compaction.c: adds the order to summarise to the messages, if the body asks for that. */
+bool compaction_order(struct decoder *d, const json_t *body);
+void compaction_drop_reply_fields(struct chat_request *r);
+/* anthropic_tools.c: the list of tools, to be read before the messages; one tool, appended
+ * to the request's; and the choice among them, after the messages. */
 bool decode_tools(struct decoder *d, const json_t *body);
 bool decode_tool(struct decoder *d, json_t *tool);
 bool decode_tool_choice(struct decoder *d, const json_t *body);
-/* anthropic_builtins.c: fills in the schema and description of a client tool that is known by its type. */
+/* anthropic_builtins.c: fills in the schema and description of a client tool that is known
+ * by its type. */
 bool decode_builtin(struct decoder *d, struct chat_tool *out, bool *is_known, json_t *tool, struct str type);
 /* anthropic_context.c: context_management. */
 bool decode_context(struct decoder *d, const json_t *body);
-/* anthropic_pairs.c: every call has its result in the next user message, and every result its call. */
+/* anthropic_pairs.c: every call has its result in the next user message, and every result
+ * its call. */
 bool check_pairs(struct decoder *d);
 
 #endif

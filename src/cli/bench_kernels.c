@@ -1,6 +1,8 @@
 /* bench --kernels: rates of the matrix products of every weight type, beside the ceilings that this machine shows in
  * the same minute: int8 dot products (float FMA for float types) on registers, and reading from memory. */
 #include <stdio.h>
+#include <string.h>
+#include <strings.h>
 
 #include "cli/cli.h"
 #include "compute/compute.h"
@@ -59,6 +61,18 @@ static void print_rates(struct report *r, enum quant_type type, const struct com
     fflush(stdout);
 }
 
+/* Whether the list of names (or "all") holds this one. */
+static bool is_wanted(const char *list, const char *name)
+{
+    if (strcmp(list, "all") == 0) return true;
+    for (const char *p = list; *p;) {
+        size_t n = strcspn(p, ",");
+        if (n == strlen(name) && strncasecmp(p, name, n) == 0) return true;
+        p += n + (p[n] == ',');
+    }
+    return false;
+}
+
 bool cli_bench_kernels(const struct options *o, int n_threads, bool first, struct err *e)
 {
     enum cpu_level level = cpu_level_default();
@@ -68,15 +82,19 @@ bool cli_bench_kernels(const struct options *o, int n_threads, bool first, struc
     if (!c) return false;
     struct report r = {.compute = c, .json = o->json, .first = first};
     bool ok = true;
+    int n_types = 0;
     compute_measure(c, &r.ceiling);
     print_ceiling(&r, "before");
     if (!r.json) print_header();
     for (int type = 0; ok && type < QUANT_N; type++) {
         struct compute_rate rates[N_MS];
-        if (!quant_format_get((uint32_t)type) || !compute_kernels(c)->matmul[type].matmul) continue;
+        const struct quant_format *format = quant_format_get((uint32_t)type);
+        if (!format || !compute_kernels(c)->matmul[type].matmul || !is_wanted(o->kernels, format->name)) continue;
+        n_types++;
         ok = compute_measure_products(c, rates, ms, N_MS, (enum quant_type)type, e);
         if (ok) print_rates(&r, (enum quant_type)type, rates);
     }
+    if (ok && n_types == 0) ok = err_set(e, ERR_INVALID, "--kernels: no weight type of \"%s\" is known", o->kernels);
     if (ok) {
         compute_measure(c, &r.ceiling);
         if (!r.json) puts("");

@@ -81,36 +81,64 @@ static bool measure(struct stack *s, struct speed *out, const struct token_list 
     return true;
 }
 
-static void print(const struct stack *s, const char *test, const struct speed *x, bool json, bool last)
+static int compare(const void *a, const void *b)
 {
-    double speed = x->seconds > 0 ? (double)x->n_tokens / x->seconds : 0;
-    double forced = x->n_tokens > x->n_steps ? 1 - (double)x->n_steps / (double)x->n_tokens : 0;
-    if (json)
-        printf("  {\"model_filename\": \"%s\", \"test\": \"%s\", \"avg_ts\": %.6f, \"forced\": %.4f}%s\n", s->model_id,
-               test, speed, forced, last ? "" : ",");
-    else
-        printf("| %-40.40s | %-6s | %10.2f t/s | %5.1f %% of the tokens forced |\n", s->model_id, test, speed,
-               forced * 100);
+    double x = *(const double *)a, y = *(const double *)b;
+    return x < y ? -1 : x > y;
 }
 
+static double median(double *x, uint32_t n)
+{
+    qsort(x, n, sizeof *x, compare);
+    return n % 2 ? x[n / 2] : (x[n / 2 - 1] + x[n / 2]) / 2;
+}
+
+struct results { /* of the repetitions */
+    double *free_text, *schema, *ratio;
+    struct speed sum; /* with the schema */
+};
+
+static void print(const struct stack *s, struct results *r, uint32_t n, bool json)
+{
+    double forced = r->sum.n_tokens > r->sum.n_steps ? 1 - (double)r->sum.n_steps / (double)r->sum.n_tokens : 0;
+    double speeds[2] = {median(r->free_text, n), median(r->schema, n)}, ratio = median(r->ratio, n);
+    if (json)
+        printf("[\n  {\"model_filename\": \"%s\", \"free_ts\": %.6f, \"schema_ts\": %.6f, \"ratio\": %.4f, \"forced\": "
+               "%.4f}\n]\n",
+               s->model_id, speeds[0], speeds[1], ratio, forced);
+    else
+        printf("| %-40.40s | free %.2f t/s | schema %.2f t/s | ratio %.3f | %.1f %% of the tokens forced |\n",
+               s->model_id, speeds[0], speeds[1], ratio, forced * 100);
+}
+
+/* Pairs of measurements, each pair shortly after one another; medians, because other programs come and go. */
 static bool run(struct stack *s, const struct options *o, struct grammar *g, uint32_t n_tokens, struct err *e)
 {
-    struct speed free_text = {0}, schema = {0}, warm = {0};
+    uint32_t n = o->repetitions;
+    struct results r = {
+        mem_alloc(n * sizeof(double)), mem_alloc(n * sizeof(double)), mem_alloc(n * sizeof(double)), {0}};
     struct token_list prompt;
     token_list_init(&prompt, 4096);
     bool ok = tokenizer_encode(s->tokenizer, &prompt,
                                STR("The following is a JSON document with plausible values, and nothing else:\n\n"),
                                true, NULL, 0, e) &&
               tokenizer_add_special(s->tokenizer, &prompt, e);
-    for (uint32_t i = 0; ok && i <= o->repetitions; i++) { /* the first time warms up */
-        ok = measure(s, i ? &free_text : &warm, &prompt, NULL, n_tokens, 1000 * i, e) &&
-             measure(s, i ? &schema : &warm, &prompt, g, n_tokens, 1000 * i, e);
+    for (uint32_t i = 0; ok && i <= n; i++) { /* the first time warms up */
+        struct speed plain = {0}, schema = {0};
+        ok = measure(s, &plain, &prompt, NULL, n_tokens, 1000 * i, e) &&
+             measure(s, &schema, &prompt, g, n_tokens, 1000 * i, e);
+        if (!ok || i == 0) continue;
+        r.free_text[i - 1] = (double)plain.n_tokens / plain.seconds;
+        r.schema[i - 1] = (double)schema.n_tokens / schema.seconds;
+        r.ratio[i - 1] = r.schema[i - 1] / r.free_text[i - 1];
+        r.sum.n_tokens += schema.n_tokens;
+        r.sum.n_steps += schema.n_steps;
     }
-    if (ok && o->json) puts("[");
-    if (ok) print(s, "free", &free_text, o->json, false);
-    if (ok) print(s, "schema", &schema, o->json, true);
-    if (ok && o->json) puts("]");
+    if (ok) print(s, &r, n, o->json);
     token_list_deinit(&prompt);
+    mem_free(r.free_text);
+    mem_free(r.schema);
+    mem_free(r.ratio);
     return ok;
 }
 

@@ -124,27 +124,47 @@ static void number_enum(struct grammar *g, struct number_alt *n, const struct at
     else n->allowed = list, n->n_allowed = k;
 }
 
-static int fraction_digits(const struct decimal_key *k)
+static void raise_scale(int *scale, const struct decimal_key *k)
 {
-    return k->n > k->exp ? k->n - k->exp : 0;
+    if (k->n > k->exp && k->n - k->exp > *scale) *scale = k->n - k->exp;
+}
+
+/* What is to be left out, on the grid; false when it does not lie on it. */
+static bool grid_exclusions(struct grammar *g, struct number_alt *n, int scale)
+{
+    uint32_t k = n->n_not_multiples;
+    n->not_steps = grammar_alloc(g, (k + 1) * sizeof *n->not_steps);
+    n->not_values = grammar_alloc(g, (n->n_excluded + 1) * sizeof *n->not_values);
+    if (!n->not_steps || !n->not_values) return false;
+    for (uint32_t i = 0; i < k; i++)
+        if (!decimal_scaled(&n->not_steps[i], &n->not_multiples[i], scale) || n->not_steps[i] == 0) return false;
+    n->n_not_steps = k;
+    if (n->fraction_only) n->not_steps[n->n_not_steps++] = n->unit;
+    for (uint32_t i = 0; i < n->n_excluded; i++) {
+        if (!decimal_scaled(&n->not_values[i], &n->excluded[i], scale)) return false;
+        if (n->excluded[i].neg) n->not_values[i] = -n->not_values[i];
+    }
+    return true;
 }
 
 /* The grid on which generated numbers lie; false when the bounds are too wild for it (then only the end is checked). */
-static bool number_grid(struct number_alt *n)
+static bool number_grid(struct grammar *g, struct number_alt *n)
 {
     int scale = 0;
-    if (n->has_lo && fraction_digits(&n->lo) > scale) scale = fraction_digits(&n->lo);
-    if (n->has_hi && fraction_digits(&n->hi) > scale) scale = fraction_digits(&n->hi);
-    for (uint32_t i = 0; i < n->n_multiples; i++)
-        if (fraction_digits(&n->multiples[i]) > scale) scale = fraction_digits(&n->multiples[i]);
+    if (n->has_lo) raise_scale(&scale, &n->lo);
+    if (n->has_hi) raise_scale(&scale, &n->hi);
+    for (uint32_t i = 0; i < n->n_multiples; i++) raise_scale(&scale, &n->multiples[i]);
+    for (uint32_t i = 0; i < n->n_not_multiples; i++) raise_scale(&scale, &n->not_multiples[i]);
+    for (uint32_t i = 0; i < n->n_excluded; i++) raise_scale(&scale, &n->excluded[i]);
     if (!n->integer && n->n_multiples == 0) scale = scale < 13 ? 15 : scale + 2;
     if (scale > 18) return false;
-    n->scale = n->integer ? 0 : scale;
     __int128 unit = 1, limit = (__int128)1000000000000000000;
     for (int i = 0; i < scale; i++) unit *= 10;
+    n->scale = n->integer ? 0 : scale;
     n->low = -limit * unit;
     n->high = limit * unit;
     n->step = n->integer ? unit : 1;
+    n->unit = unit;
     if (n->has_lo && (!decimal_scaled(&n->low, &n->lo, scale) || n->low > limit * unit)) return false;
     if (n->has_hi && (!decimal_scaled(&n->high, &n->hi, scale) || n->high > limit * unit)) return false;
     if (n->has_lo && n->lo.neg) n->low = -n->low;
@@ -163,16 +183,7 @@ static bool number_grid(struct number_alt *n)
         n->step = n->step / a * m;
         if (n->step > limit * unit) return false;
     }
-    n->unit = unit;
-    return true;
-}
-
-static bool has_multiple(const struct number_alt *n)
-{
-    __int128 low = n->low, first;
-    if (n->low > n->high) return false;
-    first = low >= 0 ? (low + n->step - 1) / n->step * n->step : -(-low / n->step) * n->step;
-    return first <= n->high;
+    return grid_exclusions(g, n, scale);
 }
 
 static bool add_key(struct grammar *g, struct decimal_key **list, uint32_t *n, const struct decimal_key *k)
@@ -211,21 +222,11 @@ static void build_number(struct grammar *g, struct number_alt *n, unsigned type,
         return;
     }
     n->steered = n->has_lo || n->has_hi || n->n_multiples || n->n_not_multiples || n->n_excluded || n->fraction_only;
-    if (n->steered) n->exact = number_grid(n);
-    if (n->exact && !has_multiple(n)) *never = true;
-    if (n->exact && n->low == n->high && n->n_excluded + n->n_not_multiples) {
-        decimal_wide(&x, &n->lo);
-        *never |= !number_value_fits(n, &x);
-    }
-    for (uint32_t i = 0; i < n->n_not_multiples; i++) /* a multiple of 4 that is no multiple of 2 */
-        for (uint32_t k = 0; k < n->n_multiples; k++) {
-            decimal_wide(&x, &n->multiples[k]);
-            *never |= decimal_multiple(&x, &n->not_multiples[i]);
-        }
-    struct decimal_key one = {.n = 1, .exp = 1, .d = {1}};
-    decimal_wide(&x, &one);
-    for (uint32_t i = 0; n->integer && i < n->n_not_multiples; i++)
-        *never |= decimal_multiple(&x, &n->not_multiples[i]);
+    if (n->steered) n->exact = number_grid(g, n);
+    __int128 all = (__int128)1 << 120;
+    if (n->exact && !number_between(n, false, 0, all) && !number_between(n, true, 0, all)) *never = true;
+    for (uint32_t i = 0; n->exact && i < n->n_not_steps; i++) /* a multiple of 4 that is no multiple of 2 */
+        if (n->step % n->not_steps[i] == 0) *never = true;
 }
 
 /* ---- arrays ---- */
@@ -453,23 +454,31 @@ uint32_t object_child(struct grammar *g, struct object_alt *o, int64_t name, str
     return node;
 }
 
-/* Keys outside of all names, by which patterns they match: added to *keys where a member may stand. */
-static void other_keys(struct grammar *g, struct object_alt *o, uint32_t *keys, uint32_t names)
+/* Keys outside of all names, by which patterns they match: added to *keys where a member may stand. False: wherever. */
+static bool other_keys(struct grammar *g, struct object_alt *o, uint32_t *keys, uint32_t names)
 {
-    uint32_t patterns[MAX_REGIONS], n = 0;
+    uint32_t patterns[MAX_REGIONS], n = 0, fit = 0;
+    bool fits[1 << MAX_REGIONS];
     for (uint32_t i = 0; i < o->n_props; i++)
         for (uint32_t j = 0; j < o->props[i]->n_patterns; j++)
             if (n < MAX_REGIONS) patterns[n++] = o->props[i]->patterns[j];
             else grammar_refuse(g, NULL, "patternProperties", "more than %d patterns on one object", MAX_REGIONS);
+    for (uint32_t set = 0; set < 1u << n; set++) {
+        uint32_t node = child_node(g, o, -1, STR_NONE, set, 0);
+        fits[set] = node != NODE_NONE && node_fits(g, node);
+        fit += fits[set];
+    }
+    if (fit == 1u << n) return false;
     uint32_t others = term_without(g, o->name_term, names), yes = TERM_NONE;
-    for (uint64_t set = 0; set < (uint64_t)1 << n; set++) {
-        uint32_t node = child_node(g, o, -1, STR_NONE, set, 0), region = others;
-        if (node == NODE_NONE || !node_fits(g, node)) continue;
+    for (uint32_t set = 0; set < 1u << n; set++) {
+        uint32_t region = others;
+        if (!fits[set]) continue;
         for (uint32_t i = 0; i < n; i++)
             region = set >> i & 1 ? term_and2(g, region, patterns[i]) : term_without(g, region, patterns[i]);
         yes = term_alt2(g, yes, region);
     }
     *keys = term_alt2(g, *keys, yes);
+    return true;
 }
 
 static bool all_others_fit(struct grammar *g, struct object_alt *o)
@@ -500,12 +509,11 @@ void object_prepare(struct grammar *g, struct object_alt *o)
         else shut[n_shut++] = o->names[i];
         if (o->flags[i] & NAME_REQUIRED) required[n_req++] = o->names[i];
     }
-    uint32_t keys;
-    if (all_others_fit(g, o)) keys = term_without(g, o->name_term, term_strings(g, shut, n_shut));
-    else {
-        keys = term_strings(g, open, n_open);
-        other_keys(g, o, &keys, term_strings(g, o->names, o->n_names));
-    }
+    uint32_t keys = TERM_NONE;
+    bool all = all_others_fit(g, o);
+    if (!all) keys = term_strings(g, open, n_open);
+    if (all || !other_keys(g, o, &keys, term_strings(g, o->names, o->n_names)))
+        keys = term_without(g, o->name_term, term_strings(g, shut, n_shut));
     o->keys = dfa_get(g, keys);
     if (n_req) o->required_keys = dfa_get(g, term_strings(g, required, n_req));
 out:
@@ -608,6 +616,8 @@ static bool array_fits(struct grammar *g, struct array_alt *a)
     if (need == 0) return true;
     end = array_end(g, a, need > a->prefix + 1 ? a->prefix + 1 : need);
     if (end <= a->prefix && end < need) return false;
+    if (a->unique && a->prefix == 0 && need <= COUNT_MANY && node_values(g, array_child(g, a, 0, 0)) < need)
+        return false;
     return need <= a->max;
 }
 

@@ -4,9 +4,11 @@
 #include "base/hash.h"
 #include "grammar/machine_internal.h"
 
+#define MAX_KEY (1u << 20)
+
 /* ---- frames ---- */
 
-static struct frame *copy_frame(struct machine *m, const struct frame *f)
+struct frame *copy_frame(struct machine *m, const struct frame *f)
 {
     struct frame *c = pool_alloc(&m->pool, sizeof *c);
     if (c) *c = *f;
@@ -14,7 +16,7 @@ static struct frame *copy_frame(struct machine *m, const struct frame *f)
     return c;
 }
 
-static void hash_frame(struct frame *f)
+void hash_frame(struct frame *f)
 {
     uint64_t w[8] = {f->up ? f->up->hash : 0, f->alt->id, f->left, f->done, f->n};
     if (f->kind == FRAME_ARRAY) {
@@ -43,7 +45,12 @@ void open_object(struct machine *m, struct alt *a, const struct frame *up)
     }
     object_prepare(m->g, &a->object);
     memset(seen, 0, words * sizeof *seen);
-    *f = (struct frame){.up = up, .kind = FRAME_OBJECT, .alt = a, .left = a->object.n_required, .seen = seen};
+    *f = (struct frame){.up = up,
+                        .kind = FRAME_OBJECT,
+                        .alt = a,
+                        .left = a->object.n_required,
+                        .seen = seen,
+                        .text = up ? up->text : NO_TEXT};
     form_frame(f);
     hash_frame(f);
     if (f->form) form_next(m, f);
@@ -102,7 +109,7 @@ static bool is_used(const struct frame *f, struct str key)
     return false;
 }
 
-static bool continues(struct machine *m, const struct thread *t, struct str key, struct str prefix)
+bool text_continues(struct machine *m, const struct thread *t, struct str key, struct str prefix)
 {
     int32_t state = (int32_t)t->state;
     if (!str_starts(key, prefix)) return false;
@@ -121,15 +128,59 @@ bool object_key_viable(struct machine *m, const struct thread *t)
     if (count >= COUNT_MANY) return true;
     struct str prefix = str_slice(buf_str(&m->text), t->start, m->text.len);
     struct buf decoded;
-    buf_init(&decoded, 1 << 20);
+    buf_init(&decoded, MAX_KEY);
     if (!f->form && prefix.len && memchr(prefix.ptr, '\\', prefix.len)) {
         if (!decode_string(&decoded, prefix)) return buf_deinit(&decoded), true;
         prefix = buf_str(&decoded);
     }
-    for (uint32_t i = 0; i < o->n_names; i++) taken += is_seen(f, i) && continues(m, t, o->names[i], prefix);
-    for (const struct used *u = f->used; u; u = u->next) taken += continues(m, t, u->text, prefix);
+    for (uint32_t i = 0; i < o->n_names; i++) taken += is_seen(f, i) && text_continues(m, t, o->names[i], prefix);
+    for (const struct used *u = f->used; u; u = u->next) taken += text_continues(m, t, u->text, prefix);
     buf_deinit(&decoded);
     return count > taken;
+}
+
+static uint64_t hash_state(struct machine *m, struct dfa *d, struct str text, uint64_t h)
+{
+    int32_t state = d ? 0 : DFA_DEAD;
+    for (size_t i = 0; i < text.len && state >= 0; i++)
+        state = dfa_step(m->g, d, (uint32_t)state, (uint8_t)text.ptr[i]);
+    return hash64(&state, sizeof state, h);
+}
+
+/* A key is one of the named ones, a used one, or one of the rest, which only patterns tell apart. */
+static bool begins_known(const struct frame *f, struct str key)
+{
+    const struct object_alt *o = &f->alt->object;
+    uint32_t lo = 0, hi = o->n_names; /* the first name that is not before the key */
+    while (lo < hi) {
+        uint32_t mid = lo + (hi - lo) / 2;
+        if (str_cmp(o->names[mid], key) < 0) lo = mid + 1;
+        else hi = mid;
+    }
+    if (lo < o->n_names && str_starts(o->names[lo], key)) return true;
+    for (const struct used *u = f->used; u; u = u->next)
+        if (str_starts(u->text, key)) return true;
+    return false;
+}
+
+bool key_is_textual(struct machine *m, const struct thread *t, uint64_t *hash)
+{
+    const struct object_alt *o = &t->frame->alt->object;
+    struct str key = str_slice(buf_str(&m->text), t->start, m->text.len);
+    struct buf decoded;
+    if (t->escape) return true;
+    buf_init(&decoded, MAX_KEY);
+    bool plain = t->frame->form || key.len == 0 || !memchr(key.ptr, '\\', key.len), textual = true;
+    if (plain || decode_string(&decoded, key)) {
+        if (!plain) key = buf_str(&decoded);
+        textual = begins_known(t->frame, key);
+        for (uint32_t i = 0; i < o->n_props; i++)
+            for (uint32_t k = 0; k < o->props[i]->n_patterns; k++)
+                *hash = hash_state(m, o->props[i]->pattern_dfas[k], key, *hash);
+        for (uint32_t i = 0; i < o->n_exists; i++) *hash = hash_state(m, o->exists[i].keys, key, *hash);
+    }
+    buf_deinit(&decoded);
+    return textual;
 }
 
 /* The object after this key; NULL without memory. */
@@ -250,11 +301,12 @@ static void next_item(struct machine *m, const struct frame *f)
     for (uint32_t set = 0; set < 1u << a->n_select; set++) {
         uint32_t node = array_child(m->g, a, f->n, set), needed = 0;
         bool fits = true;
-        if (node == NODE_NONE || !node_fits(m->g, node)) continue;
+        if (node == NODE_NONE || !node_fits(m->g, node) || !unique_room(m, f, node)) continue;
         struct frame *c = copy_frame(m, f);
         if (!c) return;
         c->n++;
         c->start = (uint32_t)m->text.len;
+        c->text = f->up && f->up->text != NO_TEXT ? f->up->text : a->unique ? c->start : NO_TEXT;
         for (uint32_t i = 0; i < a->n_select; i++) {
             c->counts[i] += set >> i & 1;
             uint32_t low = a->select[i].min;
@@ -275,29 +327,11 @@ void open_array(struct machine *m, struct alt *a, const struct frame *up)
         m->failed = true;
         return;
     }
-    *f = (struct frame){.up = up, .kind = FRAME_ARRAY, .alt = a};
+    *f = (struct frame){.up = up, .kind = FRAME_ARRAY, .alt = a, .text = up ? up->text : NO_TEXT};
     form_frame(f);
     hash_frame(f);
     machine_emit(m, (struct thread){.kind = THREAD_EMPTY, .frame = f});
     next_item(m, f);
-}
-
-bool array_accepts(struct machine *m, const struct frame **frame, size_t end)
-{
-    const struct frame *f = *frame;
-    if (!f->alt->array.unique) return true;
-    bool ok;
-    uint64_t h = json_value_hash(str_slice(buf_str(&m->text), f->start, end), &ok);
-    for (const struct used *u = f->used; u; u = u->next)
-        if (u->hash == h) return false;
-    struct used *u = pool_alloc(&m->pool, sizeof *u);
-    struct frame *c = copy_frame(m, f);
-    if (!u || !c) return m->failed = true, false;
-    *u = (struct used){f->used, STR_NONE, h};
-    c->used = u;
-    hash_frame(c);
-    *frame = c;
-    return ok;
 }
 
 void step_array(struct machine *m, struct thread t, uint8_t byte)

@@ -153,15 +153,30 @@ bool number_fits(const struct number_alt *n, struct str text)
     return decimal_parse(&x, text) && number_value_fits(n, &x);
 }
 
-/* A multiple of step in [a, b] that also lies within the bounds, for magnitudes of one sign. */
-static bool some_multiple(const struct number_alt *n, bool neg, __int128 a, __int128 b)
+static bool is_excluded(const struct number_alt *n, __int128 value)
+{
+    for (uint32_t i = 0; i < n->n_not_steps; i++)
+        if (value % n->not_steps[i] == 0) return true;
+    for (uint32_t i = 0; i < n->n_excluded; i++)
+        if (value == n->not_values[i]) return true;
+    return false;
+}
+
+#define MAX_LOOKED_AT 200
+
+bool number_between(const struct number_alt *n, bool neg, __int128 a, __int128 b)
 {
     __int128 low = neg ? -n->high : n->low, high = neg ? -n->low : n->high;
     if (a < low) a = low;
     if (b > high) b = high;
     if (a < 0) a = 0;
     if (a > b) return false;
-    return (a + n->step - 1) / n->step * n->step <= b;
+    __int128 x = (a + n->step - 1) / n->step * n->step;
+    for (int i = 0; i < MAX_LOOKED_AT; i++, x += n->step) {
+        if (x > b) return false;
+        if (!is_excluded(n, neg ? -x : x)) return true;
+    }
+    return true;
 }
 
 #define MAX_WHOLE 18 /* digits before the point of a generated number */
@@ -181,10 +196,9 @@ static bool free_viable(const struct number_alt *n, struct str s)
     return whole <= MAX_WHOLE && fraction <= 17 && exponent <= 2;
 }
 
-/* Whether s begins the usual spelling of k: plain, or with an exponent when that would be long. */
-static bool begins(const struct decimal_key *k, struct str s)
+/* The usual spelling of k: plain, or with an exponent when that would be long. */
+static size_t spell(const struct decimal_key *k, char *text, size_t size)
 {
-    char text[128];
     size_t n = 0;
     bool plain = k->exp <= 20 && k->exp > -6;
     int point = plain ? k->exp : 1;
@@ -195,8 +209,36 @@ static bool begins(const struct decimal_key *k, struct str s)
         text[n++] = '.';
         for (int i = point; i < k->n; i++) text[n++] = i >= 0 ? (char)('0' + k->d[i]) : '0';
     }
-    if (!plain) n += (size_t)snprintf(text + n, sizeof text - n, "e%d", k->exp - 1);
-    return s.len <= n && memcmp(text, s.ptr, s.len) == 0;
+    if (!plain) n += (size_t)snprintf(text + n, size - n, "e%d", k->exp - 1);
+    return n;
+}
+
+static bool begins(const struct decimal_key *k, struct str s)
+{
+    char text[128];
+    return str_starts((struct str){text, spell(k, text, sizeof text)}, s);
+}
+
+static __int128 first_multiple(const struct number_alt *n)
+{
+    return n->low >= 0 ? (n->low + n->step - 1) / n->step * n->step : -(-n->low / n->step) * n->step;
+}
+
+uint32_t number_count(const struct number_alt *n, uint32_t limit)
+{
+    uint32_t k = 0;
+    if (n->allowed) return n->n_allowed < limit ? n->n_allowed : limit;
+    if (!n->exact || n->scale > 0 || (n->high - n->low) / n->step >= limit) return limit;
+    for (__int128 x = first_multiple(n); x <= n->high; x += n->step) k += !is_excluded(n, x);
+    return k;
+}
+
+size_t number_spell(const struct number_alt *n, uint32_t i, char *text, size_t size)
+{
+    if (n->allowed) return spell(&n->allowed[i], text, size);
+    __int128 x = first_multiple(n);
+    while (is_excluded(n, x) || i-- > 0) x += n->step;
+    return (size_t)snprintf(text, size, "%lld", (long long)(x / n->unit));
 }
 
 bool number_viable(const struct number_alt *n, struct str s)
@@ -223,10 +265,10 @@ bool number_viable(const struct number_alt *n, struct str s)
         if (point) unit /= 10;
     }
     if (point && n->scale == 0) return false;
-    if (whole == 0) return some_multiple(n, neg, 0, (__int128)1 << 120);
-    if (point || v == 0) return some_multiple(n, neg, v * unit, v * unit + unit - 1);
+    if (whole == 0) return number_between(n, neg, 0, (__int128)1 << 120);
+    if (point || v == 0) return number_between(n, neg, v * unit, v * unit + unit - 1);
     for (; whole <= MAX_WHOLE; whole++) {
-        if (some_multiple(n, neg, v * unit, v * unit + unit - 1)) return true;
+        if (number_between(n, neg, v * unit, v * unit + unit - 1)) return true;
         unit *= 10; /* one more digit before the point */
     }
     return false;

@@ -1,14 +1,16 @@
 /* dfa: lazy automata over terms. A state is a term; a transition is a derivative, computed when first needed, by byte
  * class. States from which no match can be reached are dead, so a living state is always completable (searches over
- * more than LIVE_LIMIT states answer "alive"). */
+ * more than LIVE_LIMIT states answer "alive"; what matches is mostly found on the first way down, because the bytes are
+ * tried in an order that differs from state to state). */
 #include <string.h>
 
 #include "base/alloc.h"
 #include "base/hash.h"
 #include "grammar/grammar_internal.h"
 
-#define LIVE_LIMIT 3000
-#define LIVE_TOTAL 20000 /* states looked at for one grammar, then all count as alive */
+#define LIVE_LIMIT 1500
+#define LIVE_TOTAL 6000 /* states looked at for one grammar, from then on a search ends after LIVE_FEW */
+#define LIVE_FEW 100
 #define MAX_STATES 200000
 #define UNKNOWN (-2)
 
@@ -127,7 +129,8 @@ static void settle_life(struct grammar *g, struct dfa *d, uint32_t state)
     struct visit *stack = mem_try_alloc(LIVE_LIMIT * sizeof *stack);
     uint32_t *seen = mem_try_alloc(LIVE_LIMIT * sizeof *seen);
     size_t n = 0, n_seen = 0;
-    bool found = !stack || !seen || g->searched > LIVE_TOTAL, full = found;
+    bool found = !stack || !seen, full = found;
+    size_t limit = g->searched > LIVE_TOTAL ? LIVE_FEW : LIVE_LIMIT;
     if (!full) {
         stack[n++] = (struct visit){state, 0};
         seen[n_seen++] = state;
@@ -139,11 +142,12 @@ static void settle_life(struct grammar *g, struct dfa *d, uint32_t state)
             n--;
             continue;
         }
-        int32_t to = raw_next(g, d, v->state, v->class ++);
+        uint32_t turn = (v->class ++ +v->state * 2654435761u % 65521) % d->n_classes;
+        int32_t to = raw_next(g, d, v->state, turn);
         if (to < 0) continue;
         if (d->states[to].life == LIFE_ALIVE) found = true;
         if (d->states[to].life != LIFE_UNKNOWN) continue;
-        if (n_seen == LIVE_LIMIT) {
+        if (n_seen == limit) {
             full = true;
             break;
         }

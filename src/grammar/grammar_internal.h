@@ -275,8 +275,10 @@ struct number_alt {
     struct decimal_key lo, hi;
     struct decimal_key *multiples, *not_multiples, *excluded, *allowed; /* allowed: NULL = no enum */
     uint32_t n_multiples, n_not_multiples, n_excluded, n_allowed;
-    int scale;                      /* digits behind the point */
-    __int128 low, high, step, unit; /* in 1 / unit, inclusive */
+    int scale;                        /* digits behind the point */
+    __int128 low, high, step, unit;   /* in 1 / unit, inclusive */
+    __int128 *not_steps, *not_values; // [n_not_steps], [n_excluded]: what a multiple of step must not be, in 1 / unit
+    uint32_t n_not_steps;
 };
 struct exists { /* some member whose key is in keys has a value that fits the literals */
     struct dfa *keys;
@@ -348,9 +350,15 @@ uint32_t object_child(struct grammar *g, struct object_alt *o, int64_t name, str
 int64_t object_name(const struct object_alt *o, struct str key);
 void object_prepare(struct grammar *g, struct object_alt *o);
 bool number_value_fits(const struct number_alt *n, const struct decimal *x);
+/* A number of the grid with |number| in [a, b] fits: the answer is "yes" too when none of the first many does. */
+bool number_between(const struct number_alt *n, bool neg, __int128 a, __int128 b);
 uint32_t array_child(struct grammar *g, struct array_alt *a, uint32_t index, uint32_t select);
 bool string_term(struct grammar *g, uint32_t *out, uint32_t node); /* all strings of a node */
 bool number_fits(const struct number_alt *n, struct str text);
+/* How many numbers fit, at most `limit` (also when they cannot be counted), and how the i-th is written. */
+uint32_t number_count(const struct number_alt *n, uint32_t limit);
+size_t number_spell(const struct number_alt *n, uint32_t i, char *text, size_t size);
+uint32_t node_values(struct grammar *g, uint32_t node); /* different values, at most COUNT_MANY */
 bool number_viable(const struct number_alt *n, struct str prefix);
 
 /* facts: what an alternative is made of while a node is taken apart (node.c -> alt.c) */

@@ -64,6 +64,7 @@ void machine_deinit(struct machine *m)
     for (size_t i = 0; i < m->pool.n_chunks; i++) mem_free(m->pool.chunks[i]);
     mem_free(m->pool.chunks);
     mem_free(m->out);
+    mem_free(m->seen);
     buf_deinit(&m->text);
 }
 
@@ -76,11 +77,50 @@ static bool same_thread(const struct thread *a, const struct thread *b)
     return a->frame && b->frame && a->frame->hash == b->frame->hash;
 }
 
+static uint32_t thread_slot(const struct thread *t)
+{
+    uint64_t h = (uint64_t)t->kind * 0x9e3779b97f4a7c15u + t->state;
+    h = (h ^ (uintptr_t)t->alt) * 0xbf58476d1ce4e5b9u + t->count;
+    h = (h ^ (uintptr_t)t->dfa ^ t->escape) * 0x94d049bb133111ebu + t->aux + t->hex;
+    h = (h ^ (t->frame ? t->frame->hash : 0)) * 0xbf58476d1ce4e5b9u;
+    return (uint32_t)(h >> 32) % SEEN_SLOTS;
+}
+
+/* False when the same thread is there already. */
+static bool seen_add(struct machine *m, const struct thread *t, size_t index)
+{
+    uint32_t at = thread_slot(t);
+    for (; m->seen[at]; at = (at + 1) % SEEN_SLOTS)
+        if (same_thread(&m->out[m->seen[at] - 1], t)) return false;
+    m->seen[at] = (uint32_t)index + 1;
+    return true;
+}
+
+/* Whether t is new among out[from, n_out): one by one while they are few, by a table when they are many. */
+static bool is_new(struct machine *m, const struct thread *t)
+{
+    size_t n = m->n_out - m->from;
+    if (n < FEW_THREADS) {
+        for (size_t i = m->from; i < m->n_out; i++)
+            if (same_thread(&m->out[i], t)) return false;
+        return true;
+    }
+    if (!m->seen && !(m->seen = mem_try_alloc(SEEN_SLOTS * sizeof *m->seen))) return m->failed = true, false;
+    if (m->seen_from != m->from || m->seen_n != n) {
+        memset(m->seen, 0, SEEN_SLOTS * sizeof *m->seen);
+        for (size_t i = m->from; i < m->n_out; i++) seen_add(m, &m->out[i], i);
+        m->seen_from = m->from;
+        m->seen_n = n;
+    }
+    if (!seen_add(m, t, m->n_out)) return false;
+    m->seen_n++;
+    return true;
+}
+
 void machine_emit(struct machine *m, struct thread t)
 {
-    for (size_t i = m->from; i < m->n_out; i++)
-        if (same_thread(&m->out[i], &t)) return;
     if (m->n_out - m->from >= MAX_THREADS) return; /* further readings are given up: refuses more, accepts no more */
+    if (!is_new(m, &t)) return;
     if (m->n_out == m->cap_out) {
         struct thread *more = mem_try_realloc(m->out, m->cap_out * 2 * sizeof *more);
         if (!more) {
@@ -103,7 +143,7 @@ static const struct frame *call_frame(struct machine *m, uint32_t pc, const stru
         m->failed = true;
         return NULL;
     }
-    *f = (struct frame){.up = up, .kind = FRAME_CALL, .pc = pc, .inner = form};
+    *f = (struct frame){.up = up, .kind = FRAME_CALL, .pc = pc, .inner = form, .text = up ? up->text : NO_TEXT};
     uint64_t w[4] = {pc, up ? up->hash : 0, FRAME_CALL, (uint64_t)(uintptr_t)form};
     f->hash = hash64(w, sizeof w, 5);
     return f;
@@ -218,7 +258,8 @@ static void step_number(struct machine *m, struct thread t, uint8_t byte)
     struct str whole = str_slice(buf_str(&m->text), t.start, m->text.len);
     if (next != NUM_NONE) {
         t.state = next;
-        if (m->liberal || number_viable(&t.alt->number, whole)) machine_emit(m, t);
+        bool viable = m->liberal || number_viable(&t.alt->number, whole);
+        if (viable && unique_viable(m, &t, STR_NONE)) machine_emit(m, t);
         return;
     }
     whole.len--;
@@ -247,8 +288,13 @@ static const struct literal {
 
 void start_string(struct machine *m, struct alt *a, const struct frame *frame, uint8_t quote)
 {
-    uint32_t own = frame && frame->inner && frame->inner->quotes ? quote : 0;
-    machine_emit(m, (struct thread){.kind = THREAD_STRING, .alt = a, .dfa = a->string.dfa, .frame = frame, .aux = own});
+    struct thread t = {.kind = THREAD_STRING,
+                       .alt = a,
+                       .dfa = a->string.dfa,
+                       .frame = frame,
+                       .start = (uint32_t)m->text.len,
+                       .aux = frame && frame->inner && frame->inner->quotes ? quote : 0};
+    if (unique_viable(m, &t, STR_NONE)) machine_emit(m, t);
 }
 
 static void start_alt(struct machine *m, struct alt *a, const struct frame *frame, uint8_t byte)
@@ -277,7 +323,7 @@ static void start_alt(struct machine *m, struct alt *a, const struct frame *fram
         t.alt = NULL;
         t.state = 1;
         t.aux = capital + (byte == 't' ? 0 : byte == 'f' ? 1 : 2);
-        machine_emit(m, t);
+        if (unique_viable(m, &t, str_from(literals[t.aux % 3].text))) machine_emit(m, t);
         return;
     default:
         if (a->type != TYPE_INT) return;
@@ -341,7 +387,9 @@ void step_thread(struct machine *m, struct thread t, uint8_t byte)
     case THREAD_NUMBER: step_number(m, t, byte); return;
     case THREAD_STRING:
         switch (lex_string(m, &t, byte, t.alt->string.min, t.alt->string.max)) {
-        case LEX_MORE: machine_emit(m, t); return;
+        case LEX_MORE:
+            if (unique_viable(m, &t, STR_NONE)) machine_emit(m, t);
+            return;
         case LEX_CLOSED: machine_value_done(m, t.frame, m->text.len); return;
         default: return;
         }
@@ -369,6 +417,7 @@ bool machine_step(struct machine *m, size_t from, size_t to, uint8_t byte)
 {
     size_t mark = m->n_out;
     m->from = mark;
+    m->seen_from = SIZE_MAX;
     for (size_t i = from; i < to; i++) step_thread(m, m->out[i], byte);
     if (m->failed) m->n_out = mark;
     return m->n_out > mark;
@@ -404,31 +453,42 @@ static uint32_t clamp_count(const struct thread *t, uint32_t longest)
     return t->count;
 }
 
-uint64_t machine_hash(struct machine *m, const struct thread *t, size_t n, uint32_t longest)
+/* Text from here on decides about what may follow; NO_TEXT: only what the thread itself says. */
+static uint32_t text_from(struct machine *m, const struct thread *t, uint64_t *hash)
+{
+    uint32_t from = t->frame ? t->frame->text : NO_TEXT;
+    bool own = t->kind == THREAD_NUMBER || (t->kind == THREAD_KEY && key_is_textual(m, t, hash));
+    return own && t->start < from ? t->start : from;
+}
+
+uint64_t machine_hash(struct machine *m, const struct thread *t, size_t n, uint32_t longest, bool walking,
+                      bool *textual)
 {
     uint64_t h = n;
+    *textual = false;
     for (size_t i = 0; i < n; i++) {
         const struct thread *x = &t[i];
         uint64_t w[7] = {(uint64_t)x->kind | (uint64_t)x->escape << 8 | (uint64_t)x->hex << 16 |
-                             (uint64_t)x->high << 32 | (uint64_t)(x->space < m->g->max_space ? 0 : 1) << 48,
-                         x->state,
-                         x->aux,
+                             (uint64_t)x->high << 32,
+                         x->state | (uint64_t)x->aux << 32,
+                         x->space + longest >= m->g->max_space ? x->space : 0,
                          x->frame ? x->frame->hash : 0,
                          x->dfa ? x->dfa->id + 1 : 0,
                          x->alt ? x->alt->id + 1 : 0,
                          0};
-        if (x->space + longest >= m->g->max_space) w[6] = x->space;
-        if (x->kind == THREAD_STRING || x->kind == THREAD_RAW) w[6] = clamp_count(x, longest);
-        bool text = x->kind == THREAD_NUMBER;
-        if (x->kind == THREAD_KEY)
-            text = x->escape || x->frame->form || dfa_count(m->g, x->dfa, x->state) < COUNT_MANY || x->frame->n > 0;
-        if (x->frame && (x->frame->guard || x->kind == THREAD_RAW)) h ^= form_hash(m, x);
+        bool counted = x->kind == THREAD_STRING || x->kind == THREAD_RAW;
+        bool placed = x->kind == THREAD_KEY || x->kind == THREAD_NUMBER || x->kind == THREAD_RAW;
+        if (counted) w[6] = clamp_count(x, longest);
         if (x->kind == THREAD_MARK) w[6] = (uint64_t)x->count << 32 | x->space; /* the node behind a key */
+        if (placed && x->start == m->text.len) w[2] |= 1u << 16;                /* nothing of it is written */
+        if (walking && placed) w[2] |= (uint64_t)x->start << 32;
+        if (x->frame && (x->frame->guard || x->kind == THREAD_RAW)) h ^= form_hash(m, x);
         h = hash64(w, sizeof w, h);
-        if (text) {
-            struct str s = str_slice(buf_str(&m->text), x->start, m->text.len);
-            h = hash64(s.ptr, s.len, h);
-        }
+        uint32_t from = text_from(m, x, &h);
+        if (from == NO_TEXT) continue;
+        struct str s = str_slice(buf_str(&m->text), from, m->text.len);
+        h = hash64(s.ptr, s.len, h);
+        *textual = true;
     }
     return h;
 }

@@ -52,6 +52,7 @@ struct frame {
     uint32_t pc;      /* call: where to go on */
     uint32_t n, left; /* members or items so far; required members still missing */
     uint32_t start;   /* array: where the current item began in the text */
+    uint32_t text;    /* where the outermost open item of a unique array began; NO_TEXT */
     uint32_t done;    /* object: bits of exists */
     uint32_t counts[MAX_SELECT];
     struct alt *alt;
@@ -61,6 +62,7 @@ struct frame {
     const struct used *used;
 };
 
+#define NO_TEXT UINT32_MAX
 #define POOL_CHUNK 65536
 struct pool {
     char **chunks;
@@ -70,13 +72,18 @@ struct pool_mark {
     size_t at, used;
 };
 
-#define MAX_THREADS 256
+#define MAX_THREADS 4096
+#define FEW_THREADS 24   /* up to here doubles are looked for one by one */
+#define SEEN_SLOTS 16384 /* power of two */
 struct machine {
     struct grammar *g;
     struct pool pool;
     struct buf text;    /* all that was read, and during a walk the bytes on the way */
     struct thread *out; /* the stack of states; the newest is [from, n_out) */
     size_t from, n_out, cap_out;
+    uint32_t
+        *seen; // [SEEN_SLOTS] index of out + 1, when there are more than a few; valid for seen_from, with seen_n in it
+    size_t seen_from, seen_n;
     unsigned nesting; /* of steps that end a number */
     bool liberal, failed;
 };
@@ -94,8 +101,13 @@ void machine_start(struct machine *m);
 bool machine_step(struct machine *m, size_t from, size_t to, uint8_t byte);
 /* Whether the text may end in this state. */
 bool machine_may_end(struct machine *m, const struct thread *t, size_t n);
-/* Equal hashes mean equal futures within the next `longest` bytes. */
-uint64_t machine_hash(struct machine *m, const struct thread *t, size_t n, uint32_t longest);
+/* Equal hashes mean equal futures within the next `longest` bytes. `walking`: places in the text count too, so that one
+ * state's threads can stand for another's. *textual: the text itself is part of it (it is not likely to be met again).
+ */
+uint64_t machine_hash(struct machine *m, const struct thread *t, size_t n, uint32_t longest, bool walking,
+                      bool *textual);
+/* Whether the key's text so far decides about what may follow; if not, *hash stands for what it does to patterns. */
+bool key_is_textual(struct machine *m, const struct thread *t, uint64_t *hash);
 
 /* between the parts */
 void machine_emit(struct machine *m, struct thread t);
@@ -106,6 +118,12 @@ void step_array(struct machine *m, struct thread t, uint8_t byte);
 void open_object(struct machine *m, struct alt *a, const struct frame *up);
 void open_array(struct machine *m, struct alt *a, const struct frame *up);
 bool array_accepts(struct machine *m, const struct frame **frame, size_t end); /* uniqueItems */
+bool unique_room(struct machine *m, const struct frame *f, uint32_t node);     /* a value of node is not used yet */
+/* Whether what is written can still become such a value; literal: true, false or null. */
+bool unique_viable(struct machine *m, const struct thread *t, struct str literal);
+struct frame *copy_frame(struct machine *m, const struct frame *f);
+void hash_frame(struct frame *f);
+bool text_continues(struct machine *m, const struct thread *t, struct str text, struct str prefix);
 void step_thread(struct machine *m, struct thread t, uint8_t byte);
 bool object_can_add(struct machine *m, const struct frame *f);
 bool object_can_close(const struct frame *f);

@@ -29,6 +29,18 @@ static size_t shared_prefix(struct str a, struct str b)
     return n;
 }
 
+/* From the last node to the first: those below a node come right behind it. */
+static void fill_below(struct trie *t)
+{
+    uint32_t open[TOKEN_BYTES_MAX + 2] = {0};
+    for (size_t i = t->n; i-- > 0;) {
+        struct trie_node *x = &t->nodes[i];
+        x->below = open[x->depth + 1];
+        open[x->depth + 1] = 0;
+        open[x->depth] |= x->below | 1u << byte_bucket(x->byte);
+    }
+}
+
 /* list is sorted, so the nodes come out depth first; of equal texts the later ones hang on the first. */
 static bool build_trie(struct trie *t, uint32_t *next_same, const struct entry *list, size_t n)
 {
@@ -39,7 +51,8 @@ static bool build_trie(struct trie *t, uint32_t *next_same, const struct entry *
         last = list[i].text;
     }
     t->nodes = mem_try_alloc((total + 1) * sizeof *t->nodes);
-    if (!t->nodes) return false;
+    t->order = mem_try_alloc((n + 1) * sizeof *t->order);
+    if (!t->nodes || !t->order) return false;
     last = STR_NONE;
     size_t depth = 0;
     for (size_t i = 0; i < n; i++) {
@@ -47,16 +60,22 @@ static bool build_trie(struct trie *t, uint32_t *next_same, const struct entry *
         size_t same = shared_prefix(last, s);
         for (; depth > same; depth--) t->nodes[stack[depth]].skip = (uint32_t)t->n;
         for (; depth < s.len; t->n++) {
-            t->nodes[t->n] =
-                (struct trie_node){.byte = (uint8_t)s.ptr[depth], .depth = (uint8_t)(depth + 1), .token = TOKEN_NONE};
+            t->nodes[t->n] = (struct trie_node){.byte = (uint8_t)s.ptr[depth],
+                                                .depth = (uint8_t)(depth + 1),
+                                                .first = (uint32_t)t->n_order,
+                                                .token = TOKEN_NONE};
             stack[++depth] = t->n;
         }
         struct trie_node *x = &t->nodes[stack[depth]];
-        next_same[list[i].id] = x->token;
-        x->token = list[i].id;
+        bool again = x->token != TOKEN_NONE;
+        next_same[list[i].id] = again ? x->token & ~SAME_TEXT : TOKEN_NONE;
+        x->token = list[i].id | (again ? SAME_TEXT : 0);
+        t->n_order += !again;
+        t->order[t->n_order - 1] = x->token; /* the head of those with this text */
         last = s;
     }
     for (; depth > 0; depth--) t->nodes[stack[depth]].skip = (uint32_t)t->n;
+    fill_below(t);
     return true;
 }
 
@@ -75,13 +94,17 @@ static size_t plain_chars(struct str s)
 
 static bool add_slices(struct grammar_vocab *v, const struct entry *plain, size_t n)
 {
+    size_t n_long = 0;
+    for (size_t i = 0; i < n; i++) n_long += plain_chars(plain[i].text) > PLAIN_SLICES - 2;
     v->slices = mem_try_zalloc(PLAIN_SLICES * v->n_words * sizeof *v->slices);
-    if (!v->slices) return false;
+    v->longs = mem_try_alloc((n_long + 1) * sizeof *v->longs);
+    if (!v->slices || !v->longs) return false;
     for (size_t i = 0; i < n; i++) {
         size_t chars = plain_chars(plain[i].text);
         if (chars > v->longest) v->longest = (uint32_t)chars;
         for (size_t k = chars < PLAIN_SLICES ? chars : PLAIN_SLICES - 1; k < PLAIN_SLICES; k++)
             v->slices[k * v->n_words + plain[i].id / 32] |= 1u << (plain[i].id % 32);
+        if (chars > PLAIN_SLICES - 2) v->longs[v->n_long++] = (struct long_text){plain[i].id, (uint32_t)chars};
     }
     return true;
 }
@@ -94,6 +117,7 @@ static bool fill(struct grammar_vocab *v)
     for (uint32_t i = 0; i < v->n; i++) {
         struct str s = grammar_vocab_text(v, i);
         if (s.len == 0 || s.len > TOKEN_BYTES_MAX) continue;
+        if (s.len > v->max_len) v->max_len = (uint32_t)s.len;
         if (plain_chars(s)) plain[n_plain++] = (struct entry){s, i};
         else list[n++] = (struct entry){s, i};
     }
@@ -124,7 +148,8 @@ static struct grammar_vocab *vocab_new(size_t n, size_t bytes)
 static struct grammar_vocab *vocab_finish(struct grammar_vocab *v, struct err *e)
 {
     if (fill(v)) {
-        v->memory += (v->plain.n + v->rest.n) * sizeof(struct trie_node);
+        v->memory += (v->plain.n + v->rest.n) * sizeof(struct trie_node) +
+                     (v->plain.n_order + v->rest.n_order) * sizeof(uint32_t);
         return v;
     }
     grammar_vocab_destroy(v);
@@ -186,7 +211,10 @@ void grammar_vocab_destroy(struct grammar_vocab *v)
 {
     if (!v) return;
     mem_free(v->rest.nodes);
+    mem_free(v->rest.order);
     mem_free(v->plain.nodes);
+    mem_free(v->plain.order);
+    mem_free(v->longs);
     mem_free(v->slices);
     mem_free(v->offsets);
     mem_free(v->bytes);

@@ -90,8 +90,15 @@ static bool take_schema(struct lent_grammar *out, struct constraints *c, const s
 static bool has_strict(const struct chat_request *req)
 {
     for (size_t i = 0; i < req->n_tools; i++)
-        if (req->tools[i].strict) return true;
+        if (req->tools[i].strict && !req->tools[i].withheld) return true;
     return false;
+}
+
+static bool may_call(const struct chat_request *req)
+{
+    bool any = false;
+    for (size_t i = 0; i < req->n_tools && !any; i++) any = !req->tools[i].withheld;
+    return any && req->tool_choice != CHAT_TOOLS_NONE;
 }
 
 static bool is_forced(const struct chat_request *req)
@@ -109,7 +116,8 @@ static bool append_tools_key(struct buf *key, const struct dialect_grammar_optio
         append_json(key, o->output_schema);
     }
     for (size_t i = 0; i < o->n_tools; i++) {
-        buf_printf(key, "\n%s %.*s ", o->tools[i].strict ? "strict" : "tool", STR_ARG(o->tools[i].name));
+        if (o->tools[i].withheld) continue;
+        buf_printf(key, "\n%s %zu %.*s ", o->tools[i].strict ? "strict" : "tool", i, STR_ARG(o->tools[i].name));
         append_json(key, o->tools[i].schema);
     }
     return !key->failed;
@@ -169,8 +177,7 @@ static bool take_tools(struct lent_grammar *out, struct constraints *c, struct c
 bool constrain_take(struct lent_grammar *out, struct constraints *c, struct chat_request *req,
                     const struct prompt *prompt, struct err *e)
 {
-    bool may_call = req->n_tools && req->tool_choice != CHAT_TOOLS_NONE;
-    bool constrains_calls = may_call && (is_forced(req) || has_strict(req) || req->output_schema);
+    bool constrains_calls = may_call(req) && (is_forced(req) || has_strict(req) || req->output_schema);
     bool by_header = req->output_schema && !c->traits.think_end.len && c->traits.thinks;
     if (constrains_calls || by_header) return take_tools(out, c, req, prompt, e);
     return !req->output_schema || take_schema(out, c, req, e);
@@ -201,7 +208,6 @@ void constrain_reasoning(struct engine_reasoning *out, const struct constraints 
                                      .is_open = prompt->in_thinking,
                                      .has_budget = budget > 0,
                                      .budget = budget};
-    bool may_call = req->n_tools && req->tool_choice != CHAT_TOOLS_NONE;
-    for (size_t i = 0; may_call && i < ENGINE_ALSO_MAX && i < DIALECT_MARKS_MAX; i++)
+    for (size_t i = 0; may_call(req) && i < ENGINE_ALSO_MAX && i < DIALECT_MARKS_MAX; i++)
         out->also[i] = traits->calls_in_thinking[i];
 }

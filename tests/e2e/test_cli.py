@@ -68,6 +68,14 @@ def test_inspect(model_path):
     assert "llama" in text and "memory plan" in text
 
 
+def test_bench_of_kernels_needs_no_model():
+    r = parley("bench", "--kernels", "q4_0", "-t", "1", "--json")
+    row = json.loads(r.stdout)[0]
+    assert r.returncode == 0 and row["type"] == "Q4_0" and row["int8_gmacs"] > 0 and row["memory_gbs"] > 0
+    assert row["gmacs"]["512"] > 0 and row["gmacs"]["1"] > 0 and row["decode_gbs"] > 0
+    assert parley("bench", "--kernels", "q4_7").returncode == 1
+
+
 def test_bench_json(model_path):
     r = parley("bench", "-m", model_path, "-p", "32", "-n", "4", "-r", "2", "--json")
     rows = json.loads(r.stdout)

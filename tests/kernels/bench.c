@@ -147,12 +147,14 @@ int bench(enum cpu_level level, int n_threads, const char *filter)
     double start = seconds();
     for (int i = 0; i < 10000; i++) compute_for(c, nothing, NULL, 16, 4);
     printf("fork and join: %.2f us\n", (seconds() - start) / 10000 * 1e6);
-    bench_attention(c, 9, 3, 64, 0, 512);
-    bench_attention(c, 9, 3, 64, 0, 4096);
-    bench_attention(c, 12, 2, 128, 0, 512);
-    bench_attention(c, 9, 3, 64, 256, 1);
-    bench_attention(c, 9, 3, 64, 4096, 1);
-    bench_attention(c, 12, 2, 128, 4096, 1);
+    if (!filter || !strcmp(filter, "attention")) {
+        bench_attention(c, 9, 3, 64, 0, 512);
+        bench_attention(c, 9, 3, 64, 0, 4096);
+        bench_attention(c, 12, 2, 128, 0, 512);
+        bench_attention(c, 9, 3, 64, 256, 1);
+        bench_attention(c, 9, 3, 64, 4096, 1);
+        bench_attention(c, 12, 2, 128, 4096, 1);
+    }
     for (int type = 0; type < QUANT_N; type++) {
         const struct quant_format *f = quant_format_get((uint32_t)type);
         if (!f || !compute_kernels(c)->matmul[type].matmul ||

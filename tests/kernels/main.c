@@ -1,4 +1,5 @@
-/* kernels: tests of every level that this CPU has.   kernels [--level L] [--seed N] [--threads N] [--bench [TYPE]] */
+/* kernels: tests of every level that this CPU has.   kernels [--level L] [--seed N] [--threads N] [--bench
+ * [TYPE|attention|all]] */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -37,7 +38,9 @@ int main(int argc, char **argv)
         } else if (!strcmp(argv[i], "--bench")) {
             return bench(to, n_threads, i + 1 < argc ? argv[i + 1] : NULL);
         } else {
-            fprintf(stderr, "usage: kernels [--level c|avx2|avx512|amx] [--seed N] [--threads N] [--bench [TYPE]]\n");
+            fprintf(
+                stderr,
+                "usage: kernels [--level c|avx2|avx512|amx] [--seed N] [--threads N] [--bench [TYPE|attention|all]]\n");
             return 2;
         }
     }

@@ -4,9 +4,10 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
 #include "base/alloc.h"
-#include "compute/compute.h"
+#include "compute/compute_internal.h"
 #include "harness.h"
 
 static void count_items(void *ctx, int from, int to, int worker)
@@ -27,6 +28,43 @@ static void test_team(struct test *t, struct compute *c)
         for (int i = 0; i < 1000; i++) ok &= seen[i] == (i < n);
     }
     check(t, ok, "team of %d: items lost or run twice", compute_threads(c));
+}
+
+/* Items that workers hold for too long: the caller does them, the worker's late result is dropped. */
+struct redo {
+    struct compute *c;
+    unsigned char *seen;
+    int lazy; /* one item in so many sleeps, when a worker has it */
+};
+
+static void redo_run(void *ctx, int from, int to, int worker)
+{
+    const struct redo *r = ctx;
+    if (worker && r->lazy && from % r->lazy == 0) nanosleep(&(struct timespec){.tv_nsec = 300000}, NULL);
+    if (worker == 0) count_items(r->seen, from, to, worker);
+}
+
+static void redo_commit(void *ctx, int from, int to, int worker)
+{
+    count_items(((struct redo *)ctx)->seen, from, to, worker);
+}
+
+static void test_redo(struct test *t, struct compute *c)
+{
+    static unsigned char seen[2][200];
+    bool ok = true;
+    for (int round = 0; round < 300; round++) {
+        unsigned char *now = seen[round % 2];
+        int n = rand_int(&t->rng, 2, 200), grain = rand_int(&t->rng, 1, 3);
+        memset(now, 0, sizeof seen[0]);
+        struct redo r = {c, now, round % 3 ? rand_int(&t->rng, 5, 50) : 0};
+        team_run_redoable(c->team, redo_run, redo_commit, &r, sizeof r, n, grain);
+        for (int i = 0; i < 200; i++) ok &= now[i] == (i < n);
+        if (round % 7 == 0) team_settle(c->team);
+    }
+    team_settle(c->team);
+    for (int i = 0; i < 200; i++) ok &= seen[0][i] <= 1 && seen[1][i] <= 1;
+    check(t, ok, "redoable work of %d: items lost, or written twice", compute_threads(c));
 }
 
 #define K 512
@@ -100,6 +138,34 @@ static void test_products(struct test *t, struct compute *one, struct compute *m
     for (int i = 0; i < N_PARTS; i++) mem_free((void *)parts[i].data);
 }
 
+/* Weights share mappings: what one holds must not change when its neighbours go, in any order, nor when the compute
+ * that made them does. */
+static void test_memory_of_weights(struct test *t, struct compute *c, enum cpu_level level)
+{
+    enum { N = 60, ROWS = 1500 };
+    struct err e;
+    struct compute *maker = compute_create(2, level, &e);
+    struct weight *w[N];
+    struct weight_part part = {QUANT_Q8_0, rows_make(t, QUANT_Q8_0, ROWS), ROWS};
+    float x[K];
+    rand_floats(&t->rng, x, K);
+    for (int i = 0; i < N; i++) w[i] = weight_create(maker, &part, 1, K, &e);
+    size_t len = (size_t)weight_out_len(w[0]);
+    float *first = mem_zalloc(len * 4), *y = mem_zalloc(len * 4);
+    compute_matmul(c, first, len, w[0], x, K, 1);
+    for (int i = 0; i < N; i += 2) weight_destroy(w[i]);
+    compute_destroy(maker);
+    bool same = true;
+    for (int i = 1; i < N; i += 2) {
+        compute_matmul(c, y, len, w[i], x, K, 1);
+        same &= !memcmp(first, y, len * 4);
+        weight_destroy(w[i]);
+    }
+    check(t, same, "a weight changes when its neighbours go");
+    mem_free(first), mem_free(y);
+    mem_free((void *)part.data);
+}
+
 #define HEADS 6
 #define KV_HEADS 2
 #define DIM 64
@@ -153,7 +219,9 @@ void test_compute(struct test *t, enum cpu_level level)
     }
     static const float sinks[HEADS] = {0.5f, 1, -1, 2, 0, 3};
     test_team(t, many);
+    test_redo(t, many);
     test_products(t, one, many);
+    test_memory_of_weights(t, many, level);
     test_spans(t, one, many, 0, NULL);
     test_spans(t, one, many, 100, sinks);
     compute_destroy(one);

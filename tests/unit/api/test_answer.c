@@ -294,7 +294,7 @@ START_TEST(ids_are_unique_and_plain)
 }
 END_TEST
 
-void add_answer(TCase *tc);
+void add_answer(TCase *tc), add_stops(TCase *tc);
 void add_answer(TCase *tc)
 {
     tcase_add_test(tc, stream_has_exactly_these_events);
@@ -307,4 +307,5 @@ void add_answer(TCase *tc)
     tcase_add_loop_test(tc, no_script_of_events_makes_an_illegal_answer, 0, 8);
     tcase_add_test(tc, every_kind_of_error_has_its_row);
     tcase_add_test(tc, ids_are_unique_and_plain);
+    add_stops(tc);
 }

@@ -12,37 +12,46 @@ START_TEST(orders_that_are_taken)
     static const struct {
         const char *rule, *messages, *texts; /* of all messages: role letter and texts, separated by spaces */
     } cases[] = {
-        {"consecutive messages of one role are merged", USER("\"a\"") "," USER("\"b\"") "," ASSISTANT("\"c\"") "," ASSISTANT("\"d\""),
-         "u:a|b a:c|d"},
+        {"consecutive messages of one role are merged",
+         USER("\"a\"") "," USER("\"b\"") "," ASSISTANT("\"c\"") "," ASSISTANT("\"d\""), "u:a|b a:c|d"},
         {"the first message may be the assistant's", ASSISTANT("\"a\"") "," USER("\"b\""), "a:a u:b"},
         {"a prefill may end in white space", USER("\"a\"") "," ASSISTANT("\"b \""), "u:a a:b "},
         {"empty texts are dropped", USER("[" TEXT("") "," TEXT("a") "]") "," ASSISTANT("\"\""), "u:a"},
         {"a message of empty texts vanishes", USER("\"a\"") "," ASSISTANT("[" TEXT("") "]") "," USER("\"b\""), "u:a|b"},
         {"system first", SYSTEM("\"s\"") "," USER("\"a\""), "s:s u:a"},
         {"system last", USER("\"a\"") "," SYSTEM("\"s\""), "u:a s:s"},
-        {"system behind the assistant", USER("\"a\"") "," ASSISTANT("\"b\"") "," SYSTEM("\"s\"") "," USER("\"c\""), "u:a a:b s:s u:c"},
+        {"system behind the assistant", USER("\"a\"") "," ASSISTANT("\"b\"") "," SYSTEM("\"s\"") "," USER("\"c\""),
+         "u:a a:b s:s u:c"},
         {"system alone", SYSTEM("\"s\""), "s:s"},
         {"system twice", USER("\"a\"") "," SYSTEM("\"s\"") "," SYSTEM("[" TEXT("t") "]"), "u:a s:s|t"},
-        {"results behind text", ASSISTANT("[" CALL("i") "]") "," USER("[" TEXT("a") "," RESULT("i") "]"), "a:<call> u:a|<result>"},
-        {"results in two messages", ASSISTANT("[" CALL("i") "," CALL("k") "]") "," USER("[" RESULT("i") "]") "," USER("[" RESULT("k") "]"),
+        {"results behind text", ASSISTANT("[" CALL("i") "]") "," USER("[" TEXT("a") "," RESULT("i") "]"),
+         "a:<call> u:a|<result>"},
+        {"results in two messages",
+         ASSISTANT("[" CALL("i") "," CALL("k") "]") "," USER("[" RESULT("i") "]") "," USER("[" RESULT("k") "]"),
          "a:<call>|<call> u:<result>|<result>"},
-        {"a system turn between call and result", ASSISTANT("[" CALL("i") "]") "," SYSTEM("\"s\"") "," USER("[" RESULT("i") "]"),
-         "a:<call> s:s u:<result>"},
-        {"thinking of the last turn may change", ASSISTANT("[{\"type\":\"thinking\",\"thinking\":\"other\"}," TEXT("a") "]"),
-         "a:<thinking>|a"},
+        {"a system turn between call and result",
+         ASSISTANT("[" CALL("i") "]") "," SYSTEM("\"s\"") "," USER("[" RESULT("i") "]"), "a:<call> s:s u:<result>"},
+        {"thinking of the last turn may change",
+         ASSISTANT("[{\"type\":\"thinking\",\"thinking\":\"other\"}," TEXT("a") "]"), "a:<thinking>|a"},
         {"cache_control anywhere, any number",
-         USER("[{\"type\":\"text\",\"text\":\"a\",\"cache_control\":{\"type\":\"ephemeral\",\"ttl\":\"1h\"}},{\"type\":\"text\",\"text\":\"b\","
-              "\"cache_control\":null},{\"type\":\"text\",\"text\":\"c\",\"cache_control\":{}},{\"type\":\"text\",\"text\":\"d\","
-              "\"cache_control\":{}},{\"type\":\"text\",\"text\":\"e\",\"cache_control\":{}},{\"type\":\"text\",\"text\":\"f\","
+         USER("[{\"type\":\"text\",\"text\":\"a\",\"cache_control\":{\"type\":\"ephemeral\",\"ttl\":\"1h\"}},{\"type\":"
+              "\"text\",\"text\":\"b\","
+              "\"cache_control\":null},{\"type\":\"text\",\"text\":\"c\",\"cache_control\":{}},{\"type\":\"text\","
+              "\"text\":\"d\","
+              "\"cache_control\":{}},{\"type\":\"text\",\"text\":\"e\",\"cache_control\":{}},{\"type\":\"text\","
+              "\"text\":\"f\","
               "\"cache_control\":{\"evict_on_complete\":true}}]"),
          "u:a|b|c|d|e|f"},
-        {"citations in a text", ASSISTANT("[{\"type\":\"text\",\"text\":\"a\",\"citations\":[{\"type\":\"char_location\"}]}]"), "a:a"},
-        {"an input that is a string", ASSISTANT("[{\"type\":\"tool_use\",\"id\":\"i\",\"name\":\"f\",\"input\":\"\"},"
-                                                "{\"type\":\"tool_use\",\"id\":\"k\",\"name\":\"f\",\"input\":\" {} \"}]") "," USER(
-                                          "[" RESULT("i") "," RESULT("k") "]"),
+        {"citations in a text",
+         ASSISTANT("[{\"type\":\"text\",\"text\":\"a\",\"citations\":[{\"type\":\"char_location\"}]}]"), "a:a"},
+        {"an input that is a string",
+         ASSISTANT(
+             "[{\"type\":\"tool_use\",\"id\":\"i\",\"name\":\"f\",\"input\":\"\"},"
+             "{\"type\":\"tool_use\",\"id\":\"k\",\"name\":\"f\",\"input\":\" {} \"}]") "," USER("[" RESULT("i") "," RESULT("k") "]"),
          "a:<call>|<call> u:<result>|<result>"},
         {"fields that the SDK keeps",
-         ASSISTANT("[{\"citations\":null,\"text\":\"a\",\"type\":\"text\"},{\"id\":\"i\",\"caller\":{\"type\":\"direct\"},\"input\":{},"
+         ASSISTANT("[{\"citations\":null,\"text\":\"a\",\"type\":\"text\"},{\"id\":\"i\",\"caller\":{\"type\":"
+                   "\"direct\"},\"input\":{},"
                    "\"name\":\"f\",\"type\":\"tool_use\",\"toolset_name\":null}]") "," USER("[" RESULT("i") "]"),
          "a:a|<call> u:<result>"},
     };
@@ -52,7 +61,8 @@ START_TEST(orders_that_are_taken)
         snprintf(json, sizeof json, BODY("%s", ""), cases[i].messages);
         struct chat_request *r = decode_ok(json);
         for (size_t k = 0; k < r->n_messages; k++)
-            len += (size_t)snprintf(got + len, sizeof got - len, "%s%c:%s", k ? " " : "", "uas"[r->messages[k].role], texts_of(r, k));
+            len += (size_t)snprintf(got + len, sizeof got - len, "%s%c:%s", k ? " " : "", "uas"[r->messages[k].role],
+                                    texts_of(r, k));
         ck_assert_msg(!strcmp(got, cases[i].texts), "%s: %s", cases[i].rule, got);
         chat_request_destroy(r);
     }
@@ -64,17 +74,25 @@ START_TEST(orders_that_are_refused)
     static const struct {
         const char *rule, *messages, *message;
     } cases[] = {
-        {"every call is answered in the next user message", ASSISTANT("[" CALL("i") "," CALL("k") "]") "," USER("[" RESULT("i") "]"),
-         "messages.0: `tool_use` ids were found without `tool_result` blocks immediately after: k. Each `tool_use` block must have a "
+        {"every call is answered in the next user message",
+         ASSISTANT("[" CALL("i") "," CALL("k") "]") "," USER("[" RESULT("i") "]"),
+         "messages.0: `tool_use` ids were found without `tool_result` blocks immediately after: k. Each `tool_use` "
+         "block must have a "
          "corresponding `tool_result` block in the next message."},
-        {"also at the end", USER("\"a\"") "," ASSISTANT("[" CALL("i") "]"), "messages.1: `tool_use` ids were found without"},
-        {"also behind an answer of text", ASSISTANT("[" CALL("i") "]") "," USER("\"a\""), "messages.0: `tool_use` ids were found without"},
-        {"a result belongs to a call", USER("[" RESULT("z") "]"), "messages.0: unexpected `tool_use_id` found in `tool_result` blocks: z."},
-        {"of the message before", ASSISTANT("[" CALL("i") "]") "," USER("[" RESULT("i") "]") "," ASSISTANT("\"b\"") "," USER("[" RESULT("i") "]"),
+        {"also at the end", USER("\"a\"") "," ASSISTANT("[" CALL("i") "]"),
+         "messages.1: `tool_use` ids were found without"},
+        {"also behind an answer of text", ASSISTANT("[" CALL("i") "]") "," USER("\"a\""),
+         "messages.0: `tool_use` ids were found without"},
+        {"a result belongs to a call", USER("[" RESULT("z") "]"),
+         "messages.0: unexpected `tool_use_id` found in `tool_result` blocks: z."},
+        {"of the message before",
+         ASSISTANT("[" CALL("i") "]") "," USER("[" RESULT("i") "]") "," ASSISTANT("\"b\"") "," USER(
+             "[" RESULT("i") "]"),
          "messages.3: unexpected `tool_use_id`"},
         {"one result a call", ASSISTANT("[" CALL("i") "]") "," USER("[" RESULT("i") "," RESULT("i") "]"),
          "messages.0: each tool_use must have a single result. Found multiple `tool_result` blocks with id: i"},
-        {"ids are unique", ASSISTANT("[" CALL("i") "," CALL("i") "]") "," USER("[" RESULT("i") "]"), "messages.1: `tool_use` ids must be unique"},
+        {"ids are unique", ASSISTANT("[" CALL("i") "," CALL("i") "]") "," USER("[" RESULT("i") "]"),
+         "messages.1: `tool_use` ids must be unique"},
         {"roles are known", "{\"role\":\"tool\",\"content\":\"x\"}", "messages.0.role: unknown role \"tool\""},
         {"something must be there", "", "messages: at least one message with content is required"},
         {"something with content", USER("\"\""), "messages: at least one message with content is required"},
@@ -147,10 +165,11 @@ END_TEST
 
 START_TEST(text_that_is_to_vanish_is_noted)
 {
-    struct chat_request *r = decode_ok(BODY(
-        USER("\"x\"") ",{\"role\":\"system\",\"content\":\"s\",\"clear_at\":\"next_user_message\",\"output_config\":{\"effort\":\"low\"}},"
-                      "{\"role\":\"system\",\"content\":\"t\",\"clear_at\":\"next_user_message\"}",
-        ""));
+    struct chat_request *r =
+        decode_ok(BODY(USER("\"x\"") ",{\"role\":\"system\",\"content\":\"s\",\"clear_at\":\"next_user_message\","
+                                     "\"output_config\":{\"effort\":\"low\"}},"
+                                     "{\"role\":\"system\",\"content\":\"t\",\"clear_at\":\"next_user_message\"}",
+                       ""));
     ck_assert_str_eq(texts_of(r, 1), "s|t");
     ck_assert(r->notes && !r->notes->next && str_starts(r->notes->text, STR("messages.1.clear_at: ")));
     chat_request_destroy(r);
@@ -164,23 +183,40 @@ END_TEST
 START_TEST(a_request_with_all_parameters)
 {
     static const char json[] =
-        "{\"max_tokens\":1024,\"messages\":[{\"content\":[{\"text\":\"x\",\"type\":\"text\",\"cache_control\":{\"type\":\"ephemeral\",\"ttl\":"
-        "\"5m\"},\"citations\":[{\"cited_text\":\"cited_text\",\"document_index\":0,\"document_title\":\"x\",\"end_char_index\":0,"
-        "\"start_char_index\":0,\"type\":\"char_location\"}]}],\"role\":\"user\"}],\"model\":\"claude-opus-4-6\",\"cache_control\":{\"type\":"
-        "\"ephemeral\",\"ttl\":\"5m\"},\"container\":\"container\",\"context_management\":{\"edits\":[{\"type\":\"clear_tool_uses_20250919\","
-        "\"clear_at_least\":{\"type\":\"input_tokens\",\"value\":0},\"clear_tool_inputs\":true,\"exclude_tools\":[\"string\"],\"keep\":"
-        "{\"type\":\"tool_uses\",\"value\":0},\"trigger\":{\"type\":\"input_tokens\",\"value\":1}}]},\"diagnostics\":{\"previous_message_id\":"
-        "\"previous_message_id\"},\"inference_geo\":\"inference_geo\",\"metadata\":{\"user_id\":\"13803d75-b4b5-4c3e-b2a2-6f21399b021b\"},"
-        "\"output_config\":{\"effort\":\"low\",\"format\":{\"schema\":{\"foo\":\"bar\"},\"type\":\"json_schema\"},\"task_budget\":{\"total\":"
-        "1024,\"type\":\"tokens\",\"remaining\":0}},\"service_tier\":\"auto\",\"speed\":\"standard\",\"stop_sequences\":[\"string\"],\"stream\":"
-        "false,\"system\":[{\"text\":\"Today's date is 2024-06-01.\",\"type\":\"text\",\"cache_control\":{\"type\":\"ephemeral\",\"ttl\":\"5m\"},"
-        "\"citations\":[{\"cited_text\":\"c\",\"document_index\":0,\"document_title\":\"x\",\"end_char_index\":0,\"start_char_index\":0,"
-        "\"type\":\"char_location\"}]}],\"thinking\":{\"type\":\"adaptive\",\"display\":\"summarized\"},\"tool_choice\":{\"type\":\"auto\","
-        "\"disable_parallel_tool_use\":true},\"tools\":[{\"input_schema\":{\"type\":\"object\",\"properties\":{\"location\":\"bar\",\"unit\":"
-        "\"bar\"},\"required\":[\"location\"]},\"name\":\"name\",\"allowed_callers\":[\"direct\"],\"cache_control\":{\"type\":\"ephemeral\","
-        "\"ttl\":\"5m\"},\"defer_loading\":true,\"description\":\"Get the current weather in a given location\",\"eager_input_streaming\":true,"
-        "\"input_examples\":[{\"foo\":\"bar\"}],\"strict\":true,\"type\":\"custom\"}],\"mcp_servers\":[],\"fallbacks\":\"default\","
-        "\"billing_policy\":{\"type\":\"x\",\"bill_to\":\"y\"},\"temperature\":1,\"top_k\":5,\"top_p\":0.7,\"safeguards\":{},\"data_flow\":1}";
+        "{\"max_tokens\":1024,\"messages\":[{\"content\":[{\"text\":\"x\",\"type\":\"text\",\"cache_control\":{"
+        "\"type\":\"ephemeral\",\"ttl\":"
+        "\"5m\"},\"citations\":[{\"cited_text\":\"cited_text\",\"document_index\":0,\"document_title\":\"x\",\"end_"
+        "char_index\":0,"
+        "\"start_char_index\":0,\"type\":\"char_location\"}]}],\"role\":\"user\"}],\"model\":\"claude-opus-4-6\","
+        "\"cache_control\":{\"type\":"
+        "\"ephemeral\",\"ttl\":\"5m\"},\"container\":\"container\",\"context_management\":{\"edits\":[{\"type\":"
+        "\"clear_tool_uses_20250919\","
+        "\"clear_at_least\":{\"type\":\"input_tokens\",\"value\":0},\"clear_tool_inputs\":true,\"exclude_tools\":["
+        "\"string\"],\"keep\":"
+        "{\"type\":\"tool_uses\",\"value\":0},\"trigger\":{\"type\":\"input_tokens\",\"value\":1}}]},\"diagnostics\":{"
+        "\"previous_message_id\":"
+        "\"previous_message_id\"},\"inference_geo\":\"inference_geo\",\"metadata\":{\"user_id\":\"13803d75-b4b5-4c3e-"
+        "b2a2-6f21399b021b\"},"
+        "\"output_config\":{\"effort\":\"low\",\"format\":{\"schema\":{\"foo\":\"bar\"},\"type\":\"json_schema\"},"
+        "\"task_budget\":{\"total\":"
+        "1024,\"type\":\"tokens\",\"remaining\":0}},\"service_tier\":\"auto\",\"speed\":\"standard\",\"stop_"
+        "sequences\":[\"string\"],\"stream\":"
+        "false,\"system\":[{\"text\":\"Today's date is "
+        "2024-06-01.\",\"type\":\"text\",\"cache_control\":{\"type\":\"ephemeral\",\"ttl\":\"5m\"},"
+        "\"citations\":[{\"cited_text\":\"c\",\"document_index\":0,\"document_title\":\"x\",\"end_char_index\":0,"
+        "\"start_char_index\":0,"
+        "\"type\":\"char_location\"}]}],\"thinking\":{\"type\":\"adaptive\",\"display\":\"summarized\"},\"tool_"
+        "choice\":{\"type\":\"auto\","
+        "\"disable_parallel_tool_use\":true},\"tools\":[{\"input_schema\":{\"type\":\"object\",\"properties\":{"
+        "\"location\":\"bar\",\"unit\":"
+        "\"bar\"},\"required\":[\"location\"]},\"name\":\"name\",\"allowed_callers\":[\"direct\"],\"cache_control\":{"
+        "\"type\":\"ephemeral\","
+        "\"ttl\":\"5m\"},\"defer_loading\":true,\"description\":\"Get the current weather in a given "
+        "location\",\"eager_input_streaming\":true,"
+        "\"input_examples\":[{\"foo\":\"bar\"}],\"strict\":true,\"type\":\"custom\"}],\"mcp_servers\":[],\"fallbacks\":"
+        "\"default\","
+        "\"billing_policy\":{\"type\":\"x\",\"bill_to\":\"y\"},\"temperature\":1,\"top_k\":5,\"top_p\":0.7,"
+        "\"safeguards\":{},\"data_flow\":1}";
     struct chat_request *r = decode_ok(json);
     ck_assert(r->n_tools == 1 && r->tools[0].strict && r->tools[0].deferred && r->context->n_edits == 1);
     chat_request_destroy(r);

@@ -1,6 +1,7 @@
 /* Unit tests of grammar, other languages: regular expressions, GBNF, calls in free text. */
 #include <string.h>
 
+#include "base/clock.h"
 #include "grammar/grammar.h"
 #include "unit.h"
 
@@ -71,6 +72,61 @@ START_TEST(wrong_grammars_name_the_line)
     struct err e = {0};
     ck_assert_ptr_null(gbnf(texts[_i], &e));
     ck_assert_ptr_nonnull(strstr(e.msg, "grammar"));
+}
+END_TEST
+
+/* Each ends with a grammar or an error, in bounded time and memory, and so do a mask-less walk and a check. */
+START_TEST(hostile_grammars_end_in_time)
+{
+    static const char *const texts[] = {
+        "root ::= (((\"a\"{0,1000}){0,1000}){0,1000}){0,1000}",
+        "root ::= ((x{0,2000}){0,2000}){0,2000}\nx ::= \"a\" x? | \"b\"",
+        "root ::= a a a a\na ::= b b b b\nb ::= c c c c\nc ::= d d d d\nd ::= e e e e\ne ::= [a-z]* \"x\"",
+        "root ::= (\"a\"* \"a\"*)* (\"a\"* \"a\"*)* \"b\"",
+        "root ::= x | y\nx ::= \"a\" x \"b\" | \"a\" y\ny ::= \"a\" y \"b\" | \"a\" x | \"c\""};
+    static const char *const patterns[] = {"(a|aa|aaa|[a-z]{2,50}){1,1000}(b{1,1000}c){1,1000}",
+                                           "^(((a{1,100}){1,100}){1,100}){1,100}$", "(.*a.{50}){3}", "(a*)*(a*)*b",
+                                           "^(?:(?:(?:x?){1000000000}){1000000000}){1000000000}$"};
+    struct grammar_options o;
+    struct err e = {0};
+    double t = clock_seconds();
+    grammar_options_init(&o);
+    o.max_bytes = 16 << 20;
+    for (size_t i = 0; i < 10; i++) {
+        struct grammar *g = i < 5 ? grammar_from_gbnf(str_from(texts[i]), &o, &e)
+                                  : grammar_from_regex(str_from(patterns[i - 5]), &o, &e);
+        ck_assert_msg(g || e.msg[0], "%zu", i);
+        if (!g) continue;
+        struct grammar_matcher *m = grammar_matcher_create(g, NULL, &e);
+        for (int k = 0; m && k < 100 && grammar_matcher_feed(m, STR("a")); k++) {
+        }
+        (void)grammar_check(g, STR("aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaab"), &e);
+        ck_assert_uint_le(grammar_memory(g), o.max_bytes + (1 << 20));
+        grammar_matcher_destroy(m);
+        grammar_unref(g);
+    }
+    ck_assert_msg(clock_seconds() - t < 20, "%.1f s", clock_seconds() - t);
+}
+END_TEST
+
+START_TEST(deep_groups_are_an_error_not_a_crash)
+{
+    struct buf b;
+    struct err e = {0};
+    struct grammar_options o;
+    grammar_options_init(&o);
+    buf_init(&b, 1 << 22);
+    for (int i = 0; i < 200000; i++) buf_append_char(&b, '(');
+    ck_assert_ptr_null(grammar_from_regex(str_slice(buf_str(&b), 0, 19000), &o, &e));
+    ck_assert_ptr_nonnull(strstr(e.msg, "nested too deeply"));
+    ck_assert_ptr_null(grammar_from_regex(buf_str(&b), &o, &e));
+    ck_assert_ptr_nonnull(strstr(e.msg, "at most"));
+    buf_clear(&b);
+    buf_append(&b, STR("root ::= "));
+    for (int i = 0; i < 200000; i++) buf_append_char(&b, '(');
+    ck_assert_ptr_null(grammar_from_gbnf(buf_str(&b), &o, &e));
+    ck_assert_ptr_nonnull(strstr(e.msg, "nested too deeply"));
+    buf_deinit(&b);
 }
 END_TEST
 
@@ -154,6 +210,8 @@ void add_frontend_tests(TCase *tc)
     tcase_add_loop_test(tc, what_no_automaton_can_do_is_an_error, 0, 9);
     tcase_add_test(tc, recursive_rules_balance);
     tcase_add_loop_test(tc, wrong_grammars_name_the_line, 0, 7);
+    tcase_add_test(tc, hostile_grammars_end_in_time);
+    tcase_add_test(tc, deep_groups_are_an_error_not_a_crash);
     tcase_add_test(tc, free_text_ends_at_a_trigger);
     tcase_add_test(tc, a_forced_single_call_is_the_whole_text);
     tcase_add_test(tc, free_text_is_known_to_be_free);

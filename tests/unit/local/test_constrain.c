@@ -66,6 +66,9 @@ START_TEST(free_requests_have_no_grammar)
     ck_assert(take(&c, request(NULL, false, CHAT_TOOLS_AUTO), &g, NULL, &e) && !g);
     ck_assert(take(&c, request(number, false, CHAT_TOOLS_AUTO), &g, NULL, &e) && !g);
     ck_assert(take(&c, request(number, true, CHAT_TOOLS_NONE), &g, NULL, &e) && !g);
+    struct chat_request *r = request(lookahead, true, CHAT_TOOLS_AUTO);
+    r->tools[0].withheld = true; /* what cannot be called is no reason for anything */
+    ck_assert(take(&c, r, &g, NULL, &e) && !g);
     constraints_deinit(&c);
 }
 END_TEST
