@@ -169,8 +169,8 @@ $(VENV)-old/done: tests/requirements-old.txt
 # The older SDK first, so that pytest's closing line of the whole suite comes last.
 test-python: $(VENV)/done $(VENV)-old/done $(PROGRAM) $(TOOL_BINS)
 	@tools/fetch-model default >/dev/null
-	$(VENV)-old/bin/python -m pytest -q -p no:cacheprovider tests/e2e/test_sdk.py
-	$(VENV)/bin/python -m pytest -q -p no:cacheprovider tests/compare tests/e2e
+	$(VENV)-old/bin/python -m pytest -q -p no:cacheprovider tests/e2e/test_sdk.py tests/e2e/test_tools.py
+	$(VENV)/bin/python -m pytest -q -p no:cacheprovider tests/compare tests/conformance tests/e2e
 
 # The server under a parallel load with leaving clients, and the parts with threads, under the sanitizers.
 sanitized: $(VENV)/done ## server and threaded parts under AddressSanitizer and ThreadSanitizer

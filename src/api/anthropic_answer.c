@@ -10,6 +10,7 @@
 #include "base/utf8.h"
 
 #define INPUT_MAX_BYTES ((size_t)16 << 20)
+#define SUMMARY_MAX_BYTES ((size_t)16 << 20)
 
 void anthropic_id_make(char out[ANTHROPIC_ID_SIZE], const char *prefix)
 {
@@ -28,11 +29,13 @@ void anthropic_answer_init(struct anthropic_answer *a, bool is_stream, struct st
 {
     *a = (struct anthropic_answer){.is_stream = is_stream, .id = id, .model = model, .request_id = request_id};
     buf_init(&a->input, INPUT_MAX_BYTES);
+    buf_init(&a->summary, SUMMARY_MAX_BYTES);
 }
 
 void anthropic_answer_deinit(struct anthropic_answer *a)
 {
     buf_deinit(&a->input);
+    buf_deinit(&a->summary);
 }
 
 /* ---- steps ---- */
@@ -89,7 +92,9 @@ static void start(struct anthropic_answer *a, struct buf *out, const struct chat
     buf_append(out, STR(",\"message\":{"));
     write_identity(a, out);
     buf_append(out, STR(",\"content\":[],\"stop_reason\":null,\"stop_sequence\":null,\"stop_details\":null"
-                        ",\"container\":null,\"diagnostics\":null,\"usage\":"));
+                        ",\"container\":null,\"diagnostics\":"));
+    buf_append(out, a->diagnostics.len ? a->diagnostics : STR("null"));
+    buf_append(out, STR(",\"usage\":"));
     write_usage(out, usage);
     buf_append_char(out, '}');
     event_end(out);
@@ -263,9 +268,49 @@ static void block_open(struct anthropic_answer *a, struct buf *out, enum chat_bl
     if (a->kind == CHAT_TOOL_USE) block_start(a, out, id, name);
 }
 
+/* ---- compactions ---- */
+
+static void write_summary(struct anthropic_answer *a, struct buf *out)
+{
+    struct str text = str_trim(buf_str(&a->summary));
+    bool ok = text.len && !a->summary.failed;
+    uint32_t index = a->n_blocks++;
+    if (a->is_stream) {
+        event_begin(out, "content_block_start");
+        buf_printf(out,
+                   ",\"index\":%" PRIu32 ",\"content_block\":{\"type\":\"compaction\",\"content\":null"
+                   ",\"encrypted_content\":null}",
+                   index);
+        event_end(out);
+        event_begin(out, "content_block_delta");
+        buf_printf(out, ",\"index\":%" PRIu32 ",\"delta\":{\"type\":\"compaction_delta\",\"content\":", index);
+    } else {
+        buf_append(out, STR("{\"type\":\"compaction\",\"content\":"));
+    }
+    if (ok) json_text_string(out, text);
+    else buf_append(out, STR("null")); /* clients keep the conversation as it is then */
+    buf_append(out, STR(",\"encrypted_content\":null}"));
+    if (!a->is_stream) return;
+    event_end(out);
+    event_begin(out, "content_block_stop");
+    buf_printf(out, ",\"index\":%" PRIu32, index);
+    event_end(out);
+}
+
+/* Whether the event belongs to a block: text is kept until the end, everything else is left out. */
+static bool keep_summary(struct anthropic_answer *a, const struct chat_event *ev)
+{
+    if (ev->kind == CHAT_EVENT_BLOCK_OPEN) a->kind = ev->block;
+    else if (ev->kind == CHAT_EVENT_BLOCK_CLOSE) a->kind = CHAT_TEXT;
+    else if (ev->kind != CHAT_EVENT_DELTA) return false;
+    else if (a->kind == CHAT_TEXT) buf_append(&a->summary, ev->text);
+    return true;
+}
+
 /* A call that is complete decides the reason, unless the answer was cut. */
 static const char *stop_reason(const struct anthropic_answer *a, enum chat_stop stop)
 {
+    if (a->is_compaction) return "compaction";
     switch (stop) {
     case CHAT_STOP_MAX_TOKENS: return "max_tokens";
     case CHAT_STOP_CONTEXT: return "model_context_window_exceeded";
@@ -286,6 +331,7 @@ static void finish(struct anthropic_answer *a, struct buf *out, const struct cha
     }
     start(a, out, &usage);
     block_close(a, out, STR_NONE);
+    if (a->is_compaction) write_summary(a, out);
     const char *reason = stop_reason(a, ev->stop);
     if (a->is_stream) {
         event_begin(out, "message_delta");
@@ -297,7 +343,13 @@ static void finish(struct anthropic_answer *a, struct buf *out, const struct cha
     if (!strcmp(reason, "stop_sequence")) json_text_string(out, ev->stop_sequence);
     else buf_append(out, STR("null"));
     buf_append(out, STR(",\"stop_details\":null,\"container\":null"));
-    buf_append(out, a->is_stream ? STR("},\"usage\":") : STR(",\"diagnostics\":null,\"usage\":"));
+    if (a->is_stream) {
+        buf_append_char(out, '}');
+    } else {
+        buf_append(out, STR(",\"diagnostics\":"));
+        buf_append(out, a->diagnostics.len ? a->diagnostics : STR("null"));
+    }
+    buf_append(out, STR(",\"usage\":"));
     write_usage(out, &usage);
     if (ev->context) {
         buf_append(out, STR(",\"context_management\":"));
@@ -326,7 +378,7 @@ void anthropic_answer_fail(struct anthropic_answer *a, struct buf *out, const st
 
 void anthropic_answer_event(struct anthropic_answer *a, struct buf *out, const struct chat_event *ev)
 {
-    if (a->is_done) return;
+    if (a->is_done || (a->is_compaction && keep_summary(a, ev))) return;
     struct anthropic_error error;
     switch (ev->kind) {
     case CHAT_EVENT_START: start(a, out, &ev->usage); break;
@@ -349,6 +401,13 @@ void anthropic_answer_event(struct anthropic_answer *a, struct buf *out, const s
         if (a->is_stream) anthropic_answer_ping(out);
         break;
     }
+}
+
+void anthropic_diagnostics_write(struct buf *out, const char *reason, bool has_missed, uint32_t missed_tokens)
+{
+    buf_printf(out, "{\"cache_miss_reason\":{\"type\":\"%s\"", reason);
+    if (has_missed) buf_printf(out, ",\"cache_missed_input_tokens\":%" PRIu32, missed_tokens);
+    buf_append(out, STR("}}"));
 }
 
 void anthropic_count_write(struct buf *out, uint32_t n_tokens, const struct chat_context *context)

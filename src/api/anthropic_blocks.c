@@ -222,6 +222,7 @@ static enum read_result read_block(struct decoder *d, struct chat_block *out, co
     if (rule) decode_fail(d, "\"%s\" blocks are not supported: %s", rule->type, rule->why);
     else if (known) decode_fail(d, "a \"%.*s\" block cannot stand in %s", STR_ARG(type), names[place]);
     else return fail_unknown(d, type, place);
+    if (known && str_eq(type, STR("compaction"))) d->error->code = "compaction_block_misplaced";
     return READ_FAILED;
 }
 

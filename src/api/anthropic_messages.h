@@ -28,6 +28,8 @@ bool anthropic_request_decode(struct chat_request **out, char *body, size_t body
  * closed before the next, text outside a block opens one, broken characters become U+FFFD, nothing follows the end. */
 struct anthropic_answer {
     struct str id, model, request_id; /* borrowed */
+    struct str diagnostics;           /* borrowed JSON; empty = null */
+    bool is_compaction;               /* its text becomes one compaction block; thinking and calls are left out */
     bool is_stream;
     bool has_start, is_done, has_failed;
     bool is_open;    /* the backend's view: a block is open */
@@ -40,6 +42,7 @@ struct anthropic_answer {
     size_t n_tail;
     uint64_t text_hash; /* of the open thinking block, for a signature when the backend gives none */
     struct buf input;   /* JSON of the open tool call, for the answer in one piece */
+    struct buf summary; /* of a compaction */
     struct chat_usage usage;
 };
 void anthropic_answer_init(struct anthropic_answer *a, bool is_stream, struct str id, struct str model,
@@ -51,6 +54,10 @@ void anthropic_answer_event(struct anthropic_answer *a, struct buf *out, const s
 /* Ends a stream with an error event. */
 void anthropic_answer_fail(struct anthropic_answer *a, struct buf *out, const struct anthropic_error *e);
 void anthropic_answer_ping(struct buf *out);
+
+/* The reason for a cache miss as the value of `diagnostics`. reason: one of the API's types, such as "tools_changed";
+ * has_missed: whether that type tells how many tokens were not read from the cache. */
+void anthropic_diagnostics_write(struct buf *out, const char *reason, bool has_missed, uint32_t missed_tokens);
 
 /* {"input_tokens":N}, with the length before the edits if context is not NULL. */
 void anthropic_count_write(struct buf *out, uint32_t n_tokens, const struct chat_context *context);

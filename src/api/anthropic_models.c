@@ -28,7 +28,8 @@ static void write_capabilities(struct buf *out, const struct chat_model *m)
         write_flag(out, never[i], false);
         buf_append_char(out, ',');
     }
-    buf_append(out, STR("\"context_management\":{\"supported\":false,\"clear_thinking_20251015\":{\"supported\":false},"
+    buf_append(out, STR("\"compaction\":{\"supported\":true,\"summarize\":{\"supported\":true}},"
+                        "\"context_management\":{\"supported\":false,\"clear_thinking_20251015\":{\"supported\":false},"
                         "\"clear_tool_uses_20250919\":{\"supported\":false},"
                         "\"compact_20260112\":{\"supported\":false}},"));
     buf_printf(out, "\"effort\":{\"supported\":%s,", m->thinking ? "true" : "false");

@@ -3,8 +3,8 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "api/anthropic_body.h"
 #include "api/anthropic_request_internal.h"
-#include "api/json_text.h"
 
 #define MAX_TOKENS_DEFAULT 4096
 #define STOPS_MAX 128
@@ -21,21 +21,12 @@ static bool has_skills(const json_t *value)
     return json_is_object(value) && json_array_size(json_object_get(value, "skills")) > 0;
 }
 
-static bool always(const json_t *value)
-{
-    (void)value;
-    return true;
-}
-
 static const struct field_rule {
     const char *name;
     bool (*is_refused)(const json_t *value);
     const char *code;
     const char *why;
 } refused_fields[] = {
-    {"thread", always, "thread_unsupported_request",
-     "this server does not hold message threads: send the whole history"},
-    {"compaction", always, NULL, "this server does not compact conversations"},
     {"mcp_servers", is_non_empty, NULL, "this server does not connect to MCP servers: run their tools in the client"},
     {"container", has_skills, NULL, "this server has no containers and no skills"},
 };
@@ -104,6 +95,21 @@ static bool decode_max_tokens(struct decoder *d, const json_t *body)
         return false;
     d->r->max_tokens = (uint32_t)n;
     return true;
+}
+
+/* A request for no tokens only fills the cache; what would shape its answer is refused, as the API does. */
+static bool check_warming(struct decoder *d, const json_t *body)
+{
+    const struct chat_request *r = d->r;
+    bool is_forced = r->tool_choice == CHAT_TOOLS_ANY || r->tool_choice == CHAT_TOOLS_ONE;
+    const char *with = r->stream                         ? "stream"
+                       : r->thinking == CHAT_THINKING_ON ? "thinking.type \"enabled\""
+                       : r->output_schema                ? "output_config.format"
+                       : is_forced                       ? "a forced tool_choice"
+                       : field_get(body, "compaction")   ? "compaction"
+                                                         : NULL;
+    if (!r->has_max_tokens || r->max_tokens || !with) return true;
+    return decode_fail(d, "max_tokens: 0 only fills the cache and cannot be combined with %s", with);
 }
 
 static bool decode_thinking(struct decoder *d, const json_t *body)
@@ -190,41 +196,39 @@ static bool decode_metadata(struct decoder *d, const json_t *body)
 
 static bool decode_body(struct decoder *d, const json_t *body)
 {
-    if (!json_is_object(body)) return decode_mismatch(d, "an object", body);
     if (!field_str(d, &d->r->model, body, "model", true)) return false;
     if (!d->r->model.len || d->r->model.len > 256)
         return decode_fail(d, "model: Input should have 1 to 256 bytes, found %zu", d->r->model.len);
     return check_refused(d, body) && decode_system(d, body) && decode_tools(d, body) && decode_messages(d, body) &&
            decode_tool_choice(d, body) && decode_max_tokens(d, body) && decode_stops(d, body) &&
            decode_sampling(d, body) && decode_thinking(d, body) && decode_output(d, body) && decode_metadata(d, body) &&
-           decode_context(d, body) && field_bool(d, &d->r->stream, body, "stream");
+           decode_context(d, body) && field_bool(d, &d->r->stream, body, "stream") && check_warming(d, body);
 }
 
-static bool parse(struct chat_request *r, char *body, size_t body_len, struct anthropic_error *e)
-{
-    struct err err;
-    if (!str_trim((struct str){body, body_len}).len)
-        return anthropic_error_set(e, 400, NULL, "the request body is empty, expected a JSON object");
-    if (!json_text_screen(body, body_len, &err))
-        return anthropic_error_set(e, err.kind == ERR_TOO_LARGE ? 413 : 400, NULL, "%s", err.msg);
-    json_error_t where;
-    r->json = json_loadb(body, body_len, JSON_ALLOW_NUL | JSON_DECODE_ANY, &where);
-    if (r->json) return true;
-    return anthropic_error_set(e, 400, NULL, "the request body is not valid JSON: %s (line %d, column %d)", where.text,
-                               where.line, where.column);
-}
-
-bool anthropic_request_decode(struct chat_request **out, char *body, size_t body_len, enum anthropic_call call,
-                              const struct anthropic_support *support, struct anthropic_error *e)
+bool anthropic_body_decode(struct chat_request **out, struct anthropic_body *b, enum anthropic_call call,
+                           const struct anthropic_support *support, struct anthropic_error *e)
 {
     /* The nested blocks of the JSON become at most a struct each, and merging copies them once. */
-    struct chat_request *r = chat_request_create(((size_t)16 << 20) + 16 * body_len);
-    if (!r) return anthropic_error_set(e, 529, NULL, "out of memory");
+    struct chat_request *r = chat_request_create(((size_t)16 << 20) + 16 * b->n_bytes);
     struct decoder d = {.r = r, .support = support, .call = call, .error = e};
-    if (parse(r, body, body_len, e) && decode_body(&d, r->json)) {
+    if (!r) {
+        anthropic_body_deinit(b);
+        return anthropic_error_set(e, 529, NULL, "out of memory");
+    }
+    r->json = b->json;
+    b->json = NULL;
+    if (decode_body(&d, r->json)) {
+        if (b->is_compaction) compaction_drop_reply_fields(r);
         *out = r;
         return true;
     }
     chat_request_destroy(r);
     return false;
+}
+
+bool anthropic_request_decode(struct chat_request **out, char *body, size_t body_len, enum anthropic_call call,
+                              const struct anthropic_support *support, struct anthropic_error *e)
+{
+    struct anthropic_body b;
+    return anthropic_body_parse(&b, body, body_len, e) && anthropic_body_decode(out, &b, call, support, e);
 }

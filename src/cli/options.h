@@ -31,9 +31,9 @@ struct options {
     uint32_t ctx_size, parallel, threads, batch_size, cache_ram_mib;
     /* the server */
     const char *host, *api_key_file, *pdftotext;
-    uint32_t port, max_queue;
+    uint32_t port, max_queue, key_requests, thread_s, thread_ram_mib, rejoin_s;
     struct options_list api_key, cors, allowed_host;
-    bool no_catch_all;
+    bool no_catch_all, strict;
     /* generation */
     const char *prompt, *system, *file, *schema;
     uint32_t n_predict, top_k;

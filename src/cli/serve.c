@@ -68,6 +68,11 @@ int cli_serve(const struct options *o)
     config.allowed_hosts = hosts;
     config.n_allowed_hosts = (size_t)o->allowed_host.n;
     config.strict_models = o->no_catch_all;
+    config.strict = o->strict;
+    config.max_per_key = o->key_requests;
+    config.thread_s = o->thread_s;
+    config.max_threads_bytes = (size_t)o->thread_ram_mib << 20;
+    config.rejoin_ms = o->rejoin_s * 1000;
     if (o->pdftotext) config.pdf.program = o->pdftotext;
     config.ready = announce;
     config.ready_ctx = &serving;

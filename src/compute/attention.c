@@ -7,12 +7,14 @@
 
 #include "compute/compute_internal.h"
 
+#define SHORT_MACS 2e7 /* a step of so little attention is short: worth doing a lost worker's part again */
+
 struct attention_job {
     struct compute *c;
     float *out;
     size_t out_stride;
-    const struct kv_view *view;
-    const struct attn_params *p;
+    struct kv_view view; /* copies: the caller's may be on its stack */
+    struct attn_params p;
     const float *q;
     size_t q_stride;
     const struct kv_span *spans;
@@ -46,24 +48,23 @@ static void chunk_range(const struct attn_params *p, const struct kv_span *s, in
 static struct tile tile_get(const struct attention_job *job, int index)
 {
     struct tile t = {.span = job->spans};
-    while (index >= span_tiles(job, t.span) * job->p->n_kv_heads)
-        index -= span_tiles(job, t.span++) * job->p->n_kv_heads;
-    t.kv_head = index % job->p->n_kv_heads;
-    t.token = (span_tiles(job, t.span) - 1 - index / job->p->n_kv_heads) * job->tile_tokens;
+    while (index >= span_tiles(job, t.span) * job->p.n_kv_heads) index -= span_tiles(job, t.span++) * job->p.n_kv_heads;
+    t.kv_head = index % job->p.n_kv_heads;
+    t.token = (span_tiles(job, t.span) - 1 - index / job->p.n_kv_heads) * job->tile_tokens;
     t.n_tokens = t.span->n_tokens - t.token < job->tile_tokens ? t.span->n_tokens - t.token : job->tile_tokens;
-    chunk_range(job->p, t.span, t.token, t.n_tokens, &t.chunk_from, &t.chunk_to);
+    chunk_range(&job->p, t.span, t.token, t.n_tokens, &t.chunk_from, &t.chunk_to);
     return t;
 }
 
 /* Chunks [from, to) of a tile into partial. */
 static void attend(const struct attention_job *job, const struct tile *t, int from, int to, float *partial, int worker)
 {
-    const struct attn_params *p = job->p;
+    const struct attn_params *p = &job->p;
     int n = job->tile_tokens * job->group;
     struct attn_head head = {
-        .pages = job->view->base + (size_t)t->kv_head * job->view->head_bytes,
+        .pages = job->view.base + (size_t)t->kv_head * job->view.head_bytes,
         .table = t->span->table,
-        .page_stride = job->view->page_stride,
+        .page_stride = job->view.page_stride,
         .dim_k = p->dim_k,
         .dim_v = p->dim_v,
         .group = job->group,
@@ -83,17 +84,17 @@ static void merge(const struct attention_job *job, const struct tile *t, float *
 {
     int n = job->tile_tokens * job->group;
     job->c->kernels.attn_merge(into + 2 * n, into, into + n, from + 2 * n, from, from + n, t->n_tokens * job->group,
-                               job->p->dim_v);
+                               job->p.dim_v);
 }
 
 static void finish(const struct attention_job *job, const struct tile *t, const float *partial)
 {
-    int n = job->tile_tokens * job->group, dim = job->p->dim_v;
+    int n = job->tile_tokens * job->group, dim = job->p.dim_v;
     for (int i = 0; i < t->n_tokens * job->group; i++) {
         int head = t->kv_head * job->group + i % job->group;
         float max = partial[i], sum = partial[n + i], factor = 1;
-        if (job->p->sinks) {
-            float sink = job->p->sinks[head], top = max > sink ? max : sink;
+        if (job->p.sinks) {
+            float sink = job->p.sinks[head], top = max > sink ? max : sink;
             factor = max == -INFINITY ? 0 : expf(max - top);
             sum = sum * factor + expf(sink - top);
         }
@@ -116,16 +117,49 @@ static void run_tiles(void *ctx, int from, int to, int worker)
     }
 }
 
+/* A tile of a short step, or a chunk of one: others may do it again (team.c), so workers keep the result apart. */
+static void run_tile_apart(void *ctx, int from, int to, int worker)
+{
+    struct attention_job *job = ctx;
+    scratch_get(&job->c->workers[worker].kernel, job->scratch_bytes);
+    float *partial = scratch_get(&job->c->workers[worker].result, job->partial_floats * sizeof *partial);
+    for (int i = from; i < to; i++) {
+        struct tile t = tile_get(job, i);
+        attend(job, &t, t.chunk_from, t.chunk_to, partial, worker);
+        if (worker == 0) finish(job, &t, partial);
+    }
+}
+
+static void commit_tile(void *ctx, int from, int to, int worker)
+{
+    struct attention_job *job = ctx;
+    struct tile t = tile_get(job, from);
+    (void)to;
+    finish(job, &t, job->c->workers[worker].result.ptr);
+}
+
+static float *chunk_partial(const struct attention_job *job, int item)
+{
+    return (float *)job->c->partials.ptr + (size_t)item * job->partial_floats;
+}
+
 static void run_chunks(void *ctx, int from, int to, int worker)
 {
     struct attention_job *job = ctx;
     scratch_get(&job->c->workers[worker].kernel, job->scratch_bytes);
+    float *apart = scratch_get(&job->c->workers[worker].result, job->partial_floats * sizeof *apart);
     for (int i = from; i < to; i++) {
         struct tile t = tile_get(job, i / job->max_chunks);
         int chunk = t.chunk_from + i % job->max_chunks;
-        if (chunk < t.chunk_to)
-            attend(job, &t, chunk, chunk + 1, (float *)job->c->partials.ptr + (size_t)i * job->partial_floats, worker);
+        if (chunk < t.chunk_to) attend(job, &t, chunk, chunk + 1, worker ? apart : chunk_partial(job, i), worker);
     }
+}
+
+static void commit_chunk(void *ctx, int from, int to, int worker)
+{
+    struct attention_job *job = ctx;
+    (void)to;
+    memcpy(chunk_partial(job, from), job->c->workers[worker].result.ptr, job->partial_floats * sizeof(float));
 }
 
 static void merge_chunks(void *ctx, int from, int to, int worker)
@@ -134,7 +168,7 @@ static void merge_chunks(void *ctx, int from, int to, int worker)
     struct attention_job *job = ctx;
     for (int i = from; i < to; i++) {
         struct tile t = tile_get(job, i);
-        float *first = (float *)job->c->partials.ptr + (size_t)i * (size_t)job->max_chunks * job->partial_floats;
+        float *first = chunk_partial(job, i * job->max_chunks);
         for (int chunk = 1; chunk < t.chunk_to - t.chunk_from; chunk++)
             merge(job, &t, first, first + (size_t)chunk * job->partial_floats);
         finish(job, &t, first);
@@ -155,8 +189,8 @@ void compute_attention(struct compute *c, float *out, size_t out_stride, const s
     struct attention_job job = {.c = c,
                                 .out = out,
                                 .out_stride = out_stride,
-                                .view = view,
-                                .p = p,
+                                .view = *view,
+                                .p = *p,
                                 .q = q,
                                 .q_stride = q_stride,
                                 .spans = spans,
@@ -180,14 +214,18 @@ void compute_attention(struct compute *c, float *out, size_t out_stride, const s
     job.scratch_bytes = c->kernels.attn_scratch_bytes(job.group, p->dim_k, p->dim_v);
     if (job.scratch_bytes < c->kernels.matmul_scratch_bytes) job.scratch_bytes = c->kernels.matmul_scratch_bytes;
     if (n_tiles < 8 * c->n_threads && job.max_chunks > 1 && c->n_threads > 1) {
-        scratch_get(&c->partials, (size_t)n_tiles * (size_t)job.max_chunks * job.partial_floats * sizeof(float));
-        compute_for(c, run_chunks, &job, n_tiles * job.max_chunks, 1);
+        shared_scratch_get(c, &c->partials,
+                           (size_t)n_tiles * (size_t)job.max_chunks * job.partial_floats * sizeof(float));
+        team_run_redoable(c->team, run_chunks, commit_chunk, &job, sizeof job, n_tiles * job.max_chunks, 1);
+        if (!c->in_step) team_settle(c->team);
         compute_for(c, merge_chunks, &job, n_tiles, 4);
         return;
     }
     /* A short decode is not worth a fork: some microseconds of work in all. */
     double macs = keys * p->n_heads * (p->dim_k + p->dim_v);
-    compute_for(c, run_tiles, &job, n_tiles, macs < 1e5 ? n_tiles : 1);
+    if (c->in_step && macs < SHORT_MACS && macs >= 1e5)
+        team_run_redoable(c->team, run_tile_apart, commit_tile, &job, sizeof job, n_tiles, 1);
+    else compute_for(c, run_tiles, &job, n_tiles, macs < 1e5 ? n_tiles : 1);
 }
 
 /* ---- storing ---- */

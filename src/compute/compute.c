@@ -27,6 +27,12 @@ void scratch_deinit(struct scratch *s)
     s->size = 0;
 }
 
+void *shared_scratch_get(struct compute *c, struct scratch *s, size_t size)
+{
+    if (size > s->size) team_settle(c->team);
+    return scratch_get(s, size);
+}
+
 struct compute *compute_create(int n_threads, enum cpu_level level, struct err *e)
 {
     if (n_threads < 0 || n_threads > THREADS_MAX) {
@@ -62,6 +68,7 @@ void compute_destroy(struct compute *c)
     for (int i = 0; i < c->n_threads; i++) {
         scratch_deinit(&c->workers[i].kernel);
         scratch_deinit(&c->workers[i].row);
+        scratch_deinit(&c->workers[i].result);
     }
     for (int i = 0; i < ACT_FORMAT_MAX; i++) scratch_deinit(&c->acts[i]);
     scratch_deinit(&c->partials);
@@ -84,4 +91,15 @@ const struct kernels *compute_kernels(const struct compute *c)
 void compute_for(struct compute *c, compute_fn *fn, void *ctx, int n_items, int grain)
 {
     team_run(c->team, fn, ctx, n_items, grain);
+}
+
+void compute_step_begin(struct compute *c)
+{
+    c->in_step = true;
+}
+
+void compute_step_end(struct compute *c)
+{
+    c->in_step = false;
+    team_settle(c->team);
 }

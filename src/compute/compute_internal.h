@@ -11,6 +11,17 @@ struct weight_slab;
 struct team *team_create(int n_threads);
 void team_destroy(struct team *t);
 void team_run(struct team *t, compute_fn *fn, void *ctx, int n_items, int grain);
+/* The same for work that may be done twice: items that a worker holds for too long are done by the caller. Worker 0
+ * (the caller) writes results with `run`; for the others `run` leaves them in memory of the worker and `commit`, called
+ * for the same items only if nobody took them, brings them to their place. They get a copy of ctx (at most
+ * TEAM_CTX_BYTES, a multiple of 8, without pointers to itself or the caller's stack). All that it points to must stay
+ * mapped, and what says where to read must not change, until team_settle: a worker may go on reading after its items
+ * were taken. */
+#define TEAM_CTX_BYTES 256
+void team_run_redoable(struct team *t, compute_fn *run, compute_fn *commit, void *ctx, size_t ctx_bytes, int n_items,
+                       int grain);
+/* Waits until no worker holds items. */
+void team_settle(struct team *t);
 /* Physical cores that this process may use: affinity, hyper-threads counted once, cgroup CPU quota. At least 1. */
 int team_default_threads(void);
 
@@ -25,12 +36,17 @@ void scratch_deinit(struct scratch *s);
 struct worker_scratch {
     struct scratch kernel; /* of matmul and attend */
     struct scratch row;    /* one normalised row, or one tile of partial results */
+    struct scratch result; /* of items that others may take over: before they are committed */
 };
+
+/* scratch_get for buffers that redoable work reads: nobody may read them when they move. */
+void *shared_scratch_get(struct compute *c, struct scratch *s, size_t size);
 
 struct compute {
     struct kernels kernels;
     struct team *team;
     int n_threads;
+    bool in_step;                        /* between compute_step_begin and compute_step_end: work may be redone */
     struct scratch acts[ACT_FORMAT_MAX]; /* quantised inputs of the current product */
     struct scratch fine_x, fine_y;       /* compute_norm_matmul_fine: rows and their remainders, both products */
     struct scratch partials;             /* attention: partial results of split rows */

@@ -14,6 +14,7 @@ struct norm {
 struct matmul_job {
     struct compute *c;
     const struct matmul_target *targets;
+    struct matmul_target only; /* copy of the target where there is one: targets may be on a stack */
     int n_targets;
     const float *x;
     size_t x_stride;
@@ -49,7 +50,7 @@ static void inputs_prepare(struct matmul_job *job)
         for (int s = 0; s < w->n_segments; s++) job->formats[k->matmul[w->segments[s].type].act] = true;
     }
     for (int f = 0; f < ACT_FORMAT_MAX; f++)
-        if (job->formats[f]) scratch_get(&job->c->acts[f], k->act[f].bytes(job->m, job->k));
+        if (job->formats[f]) shared_scratch_get(job->c, &job->c->acts[f], k->act[f].bytes(job->m, job->k));
     /* Below some ten thousand values a fork costs more than it saves. */
     int grain = 1 + 8192 / (job->k + 1);
     compute_for(job->c, quantize_tokens, job, job->m, grain);
@@ -62,27 +63,92 @@ static int items_of(const struct matmul_job *job, const struct weight_segment *s
     return (s->n_panels + job->panels_an_item - 1) / job->panels_an_item;
 }
 
-/* Runs items [from, to) of the list; neighbours in one segment are one call. */
-static void run_items(void *ctx, int from, int to, int worker)
+/* Panels of one segment that items [from, to) of the list stand for. */
+struct panel_range {
+    const struct matmul_target *target;
+    const struct weight_segment *segment;
+    int from, to;
+};
+
+/* The next range of items [from, to); `at` (0 first) keeps the place. False: no more. */
+static bool range_next(struct panel_range *r, int *at, const struct matmul_job *job, int from, int to)
 {
-    struct matmul_job *job = ctx;
-    const struct kernels *k = &job->c->kernels;
-    void *scratch = job->c->workers[worker].kernel.ptr;
-    int first = 0; /* item number of the segment's first */
-    for (int i = 0; i < job->n_targets && first < to; i++) {
-        const struct matmul_target *target = &job->targets[i];
-        for (int n = 0; n < target->w->n_segments; n++) {
+    int first = 0, index = 0; /* item number of the segment's first; number of the segment */
+    for (int i = 0; i < job->n_targets; i++) {
+        const struct matmul_target *target = job->n_targets == 1 ? &job->only : &job->targets[i];
+        for (int n = 0; n < target->w->n_segments && first < to; n++, index++) {
             const struct weight_segment *s = &target->w->segments[n];
             int items = items_of(job, s), a = from > first ? from - first : 0,
                 b = to - first < items ? to - first : items;
             first += items;
-            if (a >= b) continue;
-            int p_from = a * job->panels_an_item, p_to = b * job->panels_an_item;
-            const struct matmul_kernel *kernel = &k->matmul[s->type];
-            kernel->matmul(target->y + s->out, target->y_stride, s->panels, job->c->acts[kernel->act].ptr, job->m,
-                           job->k, p_from, p_to < s->n_panels ? p_to : s->n_panels, scratch);
+            if (a >= b || index < *at) continue;
+            int p_to = b * job->panels_an_item;
+            *r = (struct panel_range){target, s, a * job->panels_an_item, p_to < s->n_panels ? p_to : s->n_panels};
+            *at = index + 1;
+            return true;
         }
     }
+    return false;
+}
+
+static void range_run(const struct matmul_job *job, const struct panel_range *r, float *y, size_t y_stride, int worker)
+{
+    const struct weight_segment *s = r->segment;
+    const struct matmul_kernel *kernel = &job->c->kernels.matmul[s->type];
+    kernel->matmul(y, y_stride, s->panels, job->c->acts[kernel->act].ptr, job->m, job->k, r->from, r->to,
+                   job->c->workers[worker].kernel.ptr);
+}
+
+/* Runs items [from, to) of the list; neighbours in one segment are one call. */
+static void run_items(void *ctx, int from, int to, int worker)
+{
+    const struct matmul_job *job = ctx;
+    struct panel_range r;
+    for (int at = 0; range_next(&r, &at, job, from, to);)
+        range_run(job, &r, r.target->y + r.segment->out, r.target->y_stride, worker);
+}
+
+/* ---- products that may be done twice: few tokens ---- */
+
+#define REDO_TOKENS_MAX 8
+
+/* Where a worker keeps the result of a range. An item lies in one segment. */
+static float *range_result(const struct matmul_job *job, const struct panel_range *r, size_t *stride, int worker)
+{
+    size_t width = (size_t)(r->to - r->from) * (size_t)job->c->kernels.panel_rows;
+    *stride = width;
+    return scratch_get(&job->c->workers[worker].result, (size_t)job->m * width * sizeof(float));
+}
+
+static void run_item_apart(void *ctx, int from, int to, int worker)
+{
+    const struct matmul_job *job = ctx;
+    if (worker == 0) {
+        run_items(ctx, from, to, worker);
+        return;
+    }
+    struct panel_range r;
+    int at = 0;
+    size_t stride;
+    if (!range_next(&r, &at, job, from, to)) return;
+    float *result = range_result(job, &r, &stride, worker);
+    struct weight_segment part = *r.segment; /* the range as a segment of its own */
+    part.panels += (size_t)r.from * part.panel_bytes;
+    struct panel_range all = {r.target, &part, 0, r.to - r.from};
+    range_run(job, &all, result, stride, worker);
+}
+
+static void commit_item(void *ctx, int from, int to, int worker)
+{
+    const struct matmul_job *job = ctx;
+    struct panel_range r;
+    int at = 0;
+    size_t stride;
+    if (!range_next(&r, &at, job, from, to)) return;
+    const float *result = range_result(job, &r, &stride, worker);
+    float *y = r.target->y + r.segment->out + (size_t)r.from * (size_t)job->c->kernels.panel_rows;
+    for (int t = 0; t < job->m; t++)
+        memcpy(y + (size_t)t * r.target->y_stride, result + (size_t)t * stride, stride * sizeof *y);
 }
 
 #define ITEM_ROWS_MAX 256
@@ -112,7 +178,10 @@ static void run(struct matmul_job *job)
     for (int i = 0; i < job->n_targets; i++)
         for (int s = 0; s < job->targets[i].w->n_segments; s++)
             n_items += items_of(job, &job->targets[i].w->segments[s]);
-    compute_for(job->c, run_items, job, n_items, 1);
+    if (job->n_targets == 1) job->only = job->targets[0];
+    if (job->c->in_step && job->n_targets == 1 && job->m <= REDO_TOKENS_MAX)
+        team_run_redoable(job->c->team, run_item_apart, commit_item, job, sizeof *job, n_items, 1);
+    else compute_for(job->c, run_items, job, n_items, 1);
 }
 
 void compute_matmul(struct compute *c, float *y, size_t y_stride, const struct weight *w, const float *x,
@@ -161,7 +230,7 @@ static void remainders(struct compute *c, float *rows, const struct weight *w, i
 {
     const int format = c->kernels.matmul[w->segments[0].type].act, k = w->n_in;
     const struct act_format *act = &c->kernels.act[format];
-    void *acts = scratch_get(&c->acts[format], act->bytes(m, k));
+    void *acts = shared_scratch_get(c, &c->acts[format], act->bytes(m, k));
     act->quantize(acts, rows, (size_t)k, m, k, 0, m);
     for (int t = 0; t < m; t++) {
         float *row = rows + (size_t)t * (size_t)k, *rest = row + (size_t)m * (size_t)k;
@@ -176,8 +245,8 @@ void compute_norm_matmul_fine(struct compute *c, float *y, size_t y_stride, cons
     const size_t k = (size_t)w->n_in, len = (size_t)weight_out_len(w), n_out = (size_t)w->n_out;
     for (int from = 0; from < m; from += FINE_TOKENS) {
         int n = m - from < FINE_TOKENS ? m - from : FINE_TOKENS;
-        float *rows = scratch_get(&c->fine_x, 2 * (size_t)n * k * sizeof *rows);
-        float *both = scratch_get(&c->fine_y, 2 * (size_t)n * len * sizeof *both);
+        float *rows = shared_scratch_get(c, &c->fine_x, 2 * (size_t)n * k * sizeof *rows);
+        float *both = shared_scratch_get(c, &c->fine_y, 2 * (size_t)n * len * sizeof *both);
         for (int t = 0; t < n; t++)
             c->kernels.rmsnorm(rows + (size_t)t * k, x + (size_t)(from + t) * x_stride, norm_weight, w->n_in, eps);
         remainders(c, rows, w, n);

@@ -2,6 +2,13 @@
  * the next item; the caller waits only for items that were claimed, never for a worker to show up, so a worker that
  * sleeps or lost its core costs nothing unless it holds items.
  *
+ * A worker that lost its core while it holds items of a REDOABLE job costs little either: the caller takes the items
+ * away from it and does them once more. For that a redoable job has two parts: `run` computes into memory that belongs
+ * to the worker, `commit` copies the result to where it belongs. Between them the worker must win its own `holding`
+ * word (RUNNING -> COMMITTING), which the caller may have turned to TAKEN: so exactly one of them writes. A worker that
+ * finds its items taken drops the result. Until then it may still read the job's inputs, although the caller has gone
+ * on: team_settle waits for that.
+ *
  * Invariant: the job's fields change only while the claim word is closed (next = CLOSED); a worker that read the fields
  * of an old job fails its compare-and-swap, because job numbers do not repeat within 2^32 jobs. */
 #define _GNU_SOURCE
@@ -11,6 +18,7 @@
 #include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
@@ -20,7 +28,19 @@
 
 #define CLOSED 0xffffffffu
 #define SPIN_NS 60000    /* how long a worker spins before it sleeps */
-#define SPINS_A_CHECK 64 /* pauses between two looks at the clock */
+#define TAKE_NS 50000    /* how long the caller waits for a worker's items before it does them itself */
+#define MOVE_NS 1000000  /* between two moves of a worker */
+#define SPINS_A_CHECK 16 /* pauses between two looks at the clock */
+#define CTX_WORDS (TEAM_CTX_BYTES / 8)
+
+/* struct team_worker.holding: job number << 32 | first item << 2 | one of these; 0 = nothing. */
+enum holding_state { RUNNING = 1, COMMITTING, TAKEN };
+
+struct job {
+    compute_fn *run, *commit; /* commit NULL: run writes the result itself, nobody may do it again */
+    void *ctx;
+    int n_items, grain;
+};
 
 struct team {
     _Alignas(64) _Atomic uint64_t claim; /* job number << 32 | next item */
@@ -28,17 +48,24 @@ struct team {
     _Alignas(64) _Atomic uint32_t wake;  /* futex word: changes with every job */
     _Atomic int n_sleeping;
     _Atomic bool quit;
+    _Atomic int caller_cpu;
     /* the job; written while the claim word is closed */
-    _Alignas(64) compute_fn *_Atomic fn;
+    _Alignas(64) compute_fn *_Atomic run;
+    compute_fn *_Atomic commit;
     void *_Atomic ctx;
     _Atomic int n_items, grain;
-    size_t bytes;  /* of this struct */
-    uint32_t job;  /* caller's thread only */
-    int n_workers; /* threads beside the caller */
+    _Atomic uint64_t ctx_copy[CTX_WORDS]; /* of a redoable job: workers may outlive the caller's */
+    size_t bytes;                         /* of this struct */
+    uint32_t job;                         /* caller's thread only */
+    int n_workers;                        /* threads beside the caller */
+    cpu_set_t cpus;                       /* those of the process */
     struct team_worker {
+        _Alignas(64) _Atomic uint64_t holding;
         struct team *team;
         pthread_t thread;
         int index; /* 1 .. n_workers */
+        uint64_t ctx[CTX_WORDS];
+        uint64_t moved_ns; /* when it last left the caller's CPU */
     } workers[];
 };
 
@@ -49,26 +76,91 @@ static inline void cpu_pause(void)
 #endif
 }
 
-/* Claims and runs items of job number `job` until none is left. */
-static void work(struct team *t, uint32_t job, int worker)
+static struct job job_get(struct team *t)
+{
+    return (struct job){
+        atomic_load_explicit(&t->run, memory_order_relaxed), atomic_load_explicit(&t->commit, memory_order_relaxed),
+        atomic_load_explicit(&t->ctx, memory_order_relaxed), atomic_load_explicit(&t->n_items, memory_order_relaxed),
+        atomic_load_explicit(&t->grain, memory_order_relaxed)};
+}
+
+/* Items [from, to) of a redoable job, as a worker. */
+static void run_held(struct team_worker *w, const struct job *job, uint32_t number, int from, int to)
+{
+    uint64_t held = (uint64_t)number << 32 | (uint32_t)from << 2 | RUNNING;
+    atomic_store_explicit(&w->holding, held, memory_order_release);
+    job->run(w->ctx, from, to, w->index);
+    uint64_t mine = (held & ~UINT64_C(3)) | COMMITTING;
+    if (atomic_compare_exchange_strong_explicit(&w->holding, &held, mine, memory_order_acq_rel, memory_order_acquire)) {
+        job->commit(w->ctx, from, to, w->index);
+        atomic_fetch_add_explicit(&w->team->done, to - from, memory_order_release);
+    }
+    atomic_store_explicit(&w->holding, 0, memory_order_release);
+}
+
+/* Claims and runs items of job `number` until none is left; w NULL = the caller. */
+static void work(struct team *t, uint32_t number, struct team_worker *w)
 {
     uint64_t claim = atomic_load_explicit(&t->claim, memory_order_acquire);
     for (;;) {
-        if ((uint32_t)(claim >> 32) != job || (uint32_t)claim == CLOSED) return;
+        if ((uint32_t)(claim >> 32) != number || (uint32_t)claim == CLOSED) return;
         int from = (int)(uint32_t)claim;
-        compute_fn *fn = atomic_load_explicit(&t->fn, memory_order_relaxed);
-        void *ctx = atomic_load_explicit(&t->ctx, memory_order_relaxed);
-        int n = atomic_load_explicit(&t->n_items, memory_order_relaxed);
-        int grain = atomic_load_explicit(&t->grain, memory_order_relaxed);
-        if (from >= n) return;
-        int to = n - from > grain ? from + grain : n;
-        uint64_t next = (uint64_t)job << 32 | (uint32_t)to;
+        struct job job = job_get(t);
+        if (from >= job.n_items) return;
+        if (w && job.commit)
+            for (int i = 0; i < CTX_WORDS; i++) w->ctx[i] = atomic_load_explicit(&t->ctx_copy[i], memory_order_relaxed);
+        int to = job.n_items - from > job.grain ? from + job.grain : job.n_items;
+        uint64_t next = (uint64_t)number << 32 | (uint32_t)to;
         if (!atomic_compare_exchange_weak_explicit(&t->claim, &claim, next, memory_order_acq_rel, memory_order_acquire))
             continue;
-        fn(ctx, from, to, worker);
-        atomic_fetch_add_explicit(&t->done, to - from, memory_order_release);
+        if (w && job.commit) {
+            run_held(w, &job, number, from, to);
+        } else {
+            job.run(job.ctx, from, to, w ? w->index : 0);
+            atomic_fetch_add_explicit(&t->done, to - from, memory_order_release);
+        }
         claim = atomic_load_explicit(&t->claim, memory_order_acquire);
     }
+}
+
+/* Does what workers hold of a redoable job. All items are claimed. */
+static void take_over(struct team *t, const struct job *job, uint32_t number)
+{
+    for (int i = 0; i < t->n_workers; i++) {
+        uint64_t held = atomic_load_explicit(&t->workers[i].holding, memory_order_acquire);
+        if ((uint32_t)(held >> 32) != number || (held & 3) != RUNNING) continue;
+        uint64_t taken = (held & ~UINT64_C(3)) | TAKEN;
+        if (!atomic_compare_exchange_strong_explicit(&t->workers[i].holding, &held, taken, memory_order_acq_rel,
+                                                     memory_order_acquire))
+            continue;
+        int from = (int)((uint32_t)held >> 2), to = job->n_items - from > job->grain ? from + job->grain : job->n_items;
+        job->run(job->ctx, from, to, 0);
+        atomic_fetch_add_explicit(&t->done, to - from, memory_order_release);
+    }
+}
+
+/* All items are claimed: waits until they are done. */
+static void join(struct team *t, const struct job *job, uint32_t number)
+{
+    uint64_t start = 0;
+    for (unsigned spins = 1; atomic_load_explicit(&t->done, memory_order_acquire) != job->n_items; spins++) {
+        cpu_pause();
+        if (spins % SPINS_A_CHECK) continue;
+        uint64_t now = clock_ns();
+        if (!start) start = now;
+        if (now - start < TAKE_NS) continue;
+        if (job->commit) take_over(t, job, number);
+        else sched_yield(); /* the worker with the last items lost its core: do not compete with it */
+    }
+}
+
+void team_settle(struct team *t)
+{
+    for (int i = 0; i < t->n_workers; i++)
+        for (unsigned spins = 1; atomic_load_explicit(&t->workers[i].holding, memory_order_acquire); spins++) {
+            cpu_pause();
+            if (spins > 1000) sched_yield();
+        }
 }
 
 static void sleep_for_job(struct team *t, uint32_t seen)
@@ -77,6 +169,20 @@ static void sleep_for_job(struct team *t, uint32_t seen)
     while (atomic_load(&t->wake) == seen && !atomic_load(&t->quit))
         syscall(SYS_futex, &t->wake, FUTEX_WAIT_PRIVATE, seen, NULL, NULL, 0);
     atomic_fetch_sub(&t->n_sleeping, 1);
+}
+
+/* When other programs keep all CPUs busy, the scheduler likes to put a woken worker beside its waker. There it helps
+ * nobody: it takes the caller's core, and spins while the caller waits for it. So a worker leaves the caller's CPU. */
+static void leave_callers_cpu(struct team_worker *w)
+{
+    int cpu = atomic_load_explicit(&w->team->caller_cpu, memory_order_relaxed);
+    if (cpu < 0 || cpu >= CPU_SETSIZE || sched_getcpu() != cpu) return;
+    uint64_t now = clock_ns();
+    if (now - w->moved_ns < MOVE_NS) return;
+    w->moved_ns = now;
+    cpu_set_t set = w->team->cpus;
+    CPU_CLR((size_t)cpu, &set);
+    if (CPU_COUNT(&set)) sched_setaffinity(0, sizeof set, &set);
 }
 
 static void *worker_main(void *arg)
@@ -93,7 +199,8 @@ static void *worker_main(void *arg)
             if (atomic_load(&t->quit)) return NULL;
         }
         seen = atomic_load_explicit(&t->wake, memory_order_acquire);
-        work(t, seen, w->index);
+        leave_callers_cpu(w);
+        work(t, seen, w);
     }
 }
 
@@ -103,28 +210,47 @@ static void wake_all(struct team *t, uint32_t value)
     if (atomic_load(&t->n_sleeping)) syscall(SYS_futex, &t->wake, FUTEX_WAKE_PRIVATE, t->n_workers, NULL, NULL, 0);
 }
 
+static void job_run(struct team *t, const struct job *job)
+{
+    uint32_t number = ++t->job;
+    if (!number) number = ++t->job; /* 0 is what workers begin with */
+    atomic_store_explicit(&t->run, job->run, memory_order_relaxed);
+    atomic_store_explicit(&t->commit, job->commit, memory_order_relaxed);
+    atomic_store_explicit(&t->ctx, job->ctx, memory_order_relaxed);
+    atomic_store_explicit(&t->n_items, job->n_items, memory_order_relaxed);
+    atomic_store_explicit(&t->grain, job->grain, memory_order_relaxed);
+    atomic_store_explicit(&t->done, 0, memory_order_relaxed);
+    int cpu = sched_getcpu();
+    if (atomic_load_explicit(&t->caller_cpu, memory_order_relaxed) != cpu)
+        atomic_store_explicit(&t->caller_cpu, cpu, memory_order_relaxed);
+    atomic_store_explicit(&t->claim, (uint64_t)number << 32, memory_order_release);
+    wake_all(t, number);
+    work(t, number, NULL);
+    join(t, job, number);
+    atomic_store_explicit(&t->claim, (uint64_t)number << 32 | CLOSED, memory_order_release);
+}
+
 void team_run(struct team *t, compute_fn *fn, void *ctx, int n_items, int grain)
 {
     if (n_items <= 0) return;
-    if (grain < 1) grain = 1;
-    if (t->n_workers == 0 || n_items <= grain) {
-        fn(ctx, 0, n_items, 0);
+    struct job job = {fn, NULL, ctx, n_items, grain < 1 ? 1 : grain};
+    if (t->n_workers == 0 || n_items <= job.grain) fn(ctx, 0, n_items, 0);
+    else job_run(t, &job);
+}
+
+void team_run_redoable(struct team *t, compute_fn *run, compute_fn *commit, void *ctx, size_t ctx_bytes, int n_items,
+                       int grain)
+{
+    if (n_items <= 0) return;
+    struct job job = {run, commit, ctx, n_items, grain < 1 ? 1 : grain};
+    if (t->n_workers == 0 || n_items <= job.grain) {
+        run(ctx, 0, n_items, 0);
         return;
     }
-    uint32_t job = ++t->job;
-    atomic_store_explicit(&t->fn, fn, memory_order_relaxed);
-    atomic_store_explicit(&t->ctx, ctx, memory_order_relaxed);
-    atomic_store_explicit(&t->n_items, n_items, memory_order_relaxed);
-    atomic_store_explicit(&t->grain, grain, memory_order_relaxed);
-    atomic_store_explicit(&t->done, 0, memory_order_relaxed);
-    atomic_store_explicit(&t->claim, (uint64_t)job << 32, memory_order_release);
-    wake_all(t, job);
-    work(t, job, 0);
-    for (unsigned spins = 0; atomic_load_explicit(&t->done, memory_order_acquire) != n_items; spins++) {
-        cpu_pause();
-        if (spins > 2000) sched_yield(); /* the worker with the last items lost its core: do not compete with it */
-    }
-    atomic_store_explicit(&t->claim, (uint64_t)job << 32 | CLOSED, memory_order_release);
+    uint64_t words[CTX_WORDS] = {0};
+    memcpy(words, ctx, ctx_bytes);
+    for (int i = 0; i < CTX_WORDS; i++) atomic_store_explicit(&t->ctx_copy[i], words[i], memory_order_relaxed);
+    job_run(t, &job);
 }
 
 struct team *team_create(int n_threads)
@@ -135,6 +261,8 @@ struct team *team_create(int n_threads)
     if (!t) return NULL;
     t->bytes = bytes;
     atomic_store(&t->claim, CLOSED);
+    atomic_store(&t->caller_cpu, -1);
+    if (sched_getaffinity(0, sizeof t->cpus, &t->cpus) != 0) CPU_ZERO(&t->cpus);
     for (int i = 0; i < n_workers; i++) {
         struct team_worker *w = &t->workers[i];
         w->team = t;

@@ -171,6 +171,11 @@ static int object_byte(struct dialect_parser *p, char ch)
     case OBJ_KEY:
         if (is_space(ch) || ch == ',') return BYTE_TAKEN;
         if (ch == '}') return after_byte(p, ch);
+        /* {{"name": ...}}: templates show the form with the doubled braces of a format string, and models copy them. */
+        if (ch == '{' && !c->depth && !c->name.len && !c->has_args && !c->other.len) {
+            c->depth++;
+            return BYTE_TAKEN;
+        }
         if (ch != '"' && ch != '\'') return BYTE_BAD;
         buf_clear(&c->scratch);
         dialect_value_reset(&c->value, &c->scratch);

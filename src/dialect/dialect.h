@@ -89,7 +89,7 @@ void dialect_parser_destroy(struct dialect_parser *p);
  * BLOCK_CLOSE. TOOL_USE deltas are pieces of one JSON object, sent while the arguments come in; their concatenation is
  * always valid JSON. Text is held back while it may be a marker, while it is a call whose name is not known yet, and
  * while the whole answer may still be a call without markers. White space around blocks is dropped; a first line keeps
- * its indentation. */
+ * its indentation, and a text that was cut what stood before the cut. */
 void dialect_parser_feed(struct dialect_parser *p, struct str text, chat_sink *sink, void *ctx);
 /* The answer ended. cut: by a limit, not by the model. A call that is open then is closed as valid JSON; it is counted
  * by dialect_parser_calls only when nothing but end marks and brackets was missing and the model ended the answer

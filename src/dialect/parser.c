@@ -133,7 +133,7 @@ static void prepare_markers(struct dialect_parser *p)
     static const char *const header_words[] = {"<|end|>",     "<|return|>", "<|call|>", "<|start|>",
                                                "<|channel|>", "<|eom|>",    "<|eot|>",  NULL};
     static const char *const line_words[] = {">>>", NULL}, *const fence[] = {"```json", "```", NULL};
-    static const char *const bare[] = {"[{\"name\":", "{\"name\":", "{\"type\": \"function\",", NULL};
+    static const char *const bare[] = {"[{\"name\":", "{\"name\":", "{{\"name\":", "{\"type\": \"function\",", NULL};
     const struct dialect *d = p->d;
     const char *const *header = d->header == HEADER_NAME_LINE ? line_words : header_words;
     dialect_markers_add(&p->text_marks, d->think_start, MARK_THINK_START);
@@ -508,6 +508,8 @@ void dialect_parser_finish(struct dialect_parser *p, bool cut, chat_sink *sink, 
     if (kind == CHAT_THINKING && !cut && !p->has_text && !p->n_seen) give_hidden(p);
     buf_clear(&p->in);
     p->pos = 0;
+    bool is_cut_text = cut && p->is_open && p->open_kind == CHAT_TEXT && p->white.len;
+    if (is_cut_text) dialect_parser_event(p, CHAT_EVENT_DELTA, buf_str(&p->white));
     dialect_parser_close_block(p);
 }
 

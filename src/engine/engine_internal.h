@@ -139,7 +139,7 @@ struct engine {
     bool has_thread;
     atomic_bool closing;
     atomic_uint_fast64_t last_id;
-    atomic_uint n_active; /* submitted and not ended */
+    atomic_uint n_active; /* submitted, not ended and not paused */
 
     pthread_mutex_t step_lock;  /* the following three: which cancellations may stop the step that runs */
     struct step_entry *in_step; // [n_parallel]

@@ -80,7 +80,7 @@ static void detach(struct engine *g, struct sequence *s)
     cache_seq_destroy(s->kv);
     s->kv = NULL;
     g->admission_blocked = false;
-    atomic_fetch_sub(&g->n_active, 1);
+    if (!s->paused) atomic_fetch_sub(&g->n_active, 1);
     publish_stats(g);
 }
 
@@ -151,6 +151,15 @@ static void cancel(struct engine *g, struct sequence *s, const char *why)
     fail(g, s, &e);
 }
 
+/* A paused sequence takes nobody's place, so it is not counted among those that the queue has room for. */
+static void set_paused(struct engine *g, struct sequence *s, bool paused)
+{
+    if (s->paused == paused) return;
+    s->paused = paused;
+    if (paused) atomic_fetch_sub(&g->n_active, 1);
+    else atomic_fetch_add(&g->n_active, 1);
+}
+
 static void handle_commands(struct engine *g, struct queue_item *items)
 {
     for (struct queue_item *next; items; items = next) {
@@ -163,7 +172,7 @@ static void handle_commands(struct engine *g, struct queue_item *items)
             continue;
         }
         struct sequence *s = find(g, c->id);
-        if (s && c->kind == COMMAND_PAUSE) s->paused = c->paused;
+        if (s && c->kind == COMMAND_PAUSE) set_paused(g, s, c->paused);
         else if (s) cancel(g, s, "the request was cancelled");
         mem_free(c);
     }

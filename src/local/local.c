@@ -1,6 +1,7 @@
 /* local: see local.h. A job goes I/O thread -> worker (render, tokenise) -> engine -> I/O thread. It is owned by
  * whoever will report its last event, and freed on the I/O thread in local_pump; a job whose client left has no sink
- * any more, but still waits for that last event. */
+ * any more, but still waits for that last event. There are two workers, one for messages and one for counts: agents
+ * count forty small texts at once, and none may wait behind the prompt of somebody else. */
 #include "local/local.h"
 
 #include <pthread.h>
@@ -21,7 +22,7 @@
 #define MEMORY_BYTES ((size_t)64 << 20) /* of remembered answers */
 
 struct job {
-    struct queue_item work;   /* in local.work */
+    struct queue_item work;   /* in a worker's queue */
     struct job *next_in_slot; /* in local.slots; I/O thread */
     struct local *local;
     struct chat_request *req;
@@ -30,6 +31,7 @@ struct job {
     chat_count_sink *count_sink; /* not NULL: only tokens are counted */
     void *ctx;
     atomic_bool cancelled;
+    bool paused;                    /* under local.gate */
     atomic_uint_fast64_t engine_id; /* 0 = not submitted yet */
     struct buf opened_call;         /* these are set by the worker before the first news */
     bool in_thinking;
@@ -53,6 +55,13 @@ struct news { /* what worker and engine tell the I/O thread */
     char text[];
 };
 
+enum { WORK_MESSAGES, WORK_COUNTS, N_WORKERS };
+struct worker {
+    struct queue jobs;
+    pthread_t thread;
+    struct local *local;
+};
+
 struct local {
     struct backend backend;
     struct engine *engine;
@@ -65,9 +74,9 @@ struct local {
     struct chat_sampling sampling;
     struct arena arena; /* the model's strings */
     struct chat_model model;
-    struct queue work, news;
+    struct queue news;
+    struct worker workers[N_WORKERS];
     pthread_mutex_t gate; /* held while a job is handed to the engine: its news wait until that is recorded */
-    pthread_t worker;
     uint64_t last_handle;
     struct job *slots[JOB_SLOTS]; /* by handle; I/O thread */
     atomic_uint n_jobs;           /* jobs whose last news has not been read */
@@ -153,6 +162,7 @@ static bool submit_to_engine(struct job *job, const struct token_list *prompt, c
         .salt = job->req->salt,
         .show_control = l->show_control,
         .grammar = job->grammar.grammar,
+        .grammar_is_help = job->grammar.is_help,
         .reasoning = *reasoning,
         .sink = on_engine_event,
         .ctx = job,
@@ -168,6 +178,7 @@ static bool submit_to_engine(struct job *job, const struct token_list *prompt, c
         news_send(tokenised);
         atomic_store(&job->engine_id, id);
         if (atomic_load(&job->cancelled)) engine_cancel(l->engine, id);
+        else if (job->paused) engine_pause(l->engine, id, true);
     } else {
         mem_free(tokenised);
     }
@@ -274,9 +285,9 @@ static void do_job(struct job *job)
 
 static void *worker_main(void *ctx)
 {
-    struct local *l = ctx;
+    struct worker *w = ctx;
     for (;;) {
-        struct queue_item *items = queue_wait(&l->work, -1);
+        struct queue_item *items = queue_wait(&w->jobs, -1);
         if (!items) return NULL; /* closed */
         while (items) {
             struct job *job = (struct job *)(void *)items; /* work is the first member */
@@ -304,7 +315,7 @@ static struct job *job_start(struct local *l, struct chat_request *req, chat_sin
     job->next_in_slot = *slot;
     *slot = job;
     atomic_fetch_add(&l->n_jobs, 1);
-    queue_push(&l->work, &job->work);
+    queue_push(&l->workers[count_sink ? WORK_COUNTS : WORK_MESSAGES].jobs, &job->work);
     return job;
 }
 
@@ -351,8 +362,12 @@ static void backend_cancel(void *self, uint64_t handle)
 static void backend_pause(void *self, uint64_t handle, bool paused)
 {
     struct job *job = job_find(self, handle);
-    uint64_t id = job ? atomic_load(&job->engine_id) : 0;
+    if (!job) return;
+    pthread_mutex_lock(&job->local->gate);
+    job->paused = paused;
+    uint64_t id = atomic_load(&job->engine_id);
     if (id) engine_pause(job->local->engine, id, paused);
+    pthread_mutex_unlock(&job->local->gate);
 }
 
 static const struct chat_model *backend_models(void *self, size_t *n)
@@ -495,6 +510,32 @@ static void note_dialect(struct local *l)
     constraints_init(&l->constraints, prompt_dialect(l->prompts));
 }
 
+/* The first n; jobs that wait in their queues are reported as failed. */
+static void stop_workers(struct local *l, size_t n)
+{
+    for (size_t i = 0; i < n; i++) {
+        queue_close(&l->workers[i].jobs);
+        pthread_join(l->workers[i].thread, NULL);
+        queue_deinit(&l->workers[i].jobs);
+    }
+}
+
+static bool start_workers(struct local *l, struct err *e)
+{
+    for (size_t i = 0; i < N_WORKERS; i++) {
+        struct worker *w = &l->workers[i];
+        w->local = l;
+        if (queue_init(&w->jobs, e)) {
+            if (pthread_create(&w->thread, NULL, worker_main, w) == 0) continue;
+            queue_deinit(&w->jobs);
+            err_set(e, ERR_IO, "cannot start the tokenising threads");
+        }
+        stop_workers(l, i);
+        return false;
+    }
+    return true;
+}
+
 struct local *local_create(struct engine *g, const struct tokenizer *t, const struct local_config *config,
                            struct err *e)
 {
@@ -524,13 +565,9 @@ struct local *local_create(struct engine *g, const struct tokenizer *t, const st
     if (!copy_names(l, config, e)) goto out_arena;
     if (!(l->prompts = prompt_maker_create(t, config->chat_template, config->dialect, l->memory, e))) goto out_arena;
     note_dialect(l);
-    if (!queue_init(&l->work, e)) goto out_prompts;
-    if (!queue_init(&l->news, e)) goto out_work;
-    if (pthread_create(&l->worker, NULL, worker_main, l) == 0) return l;
-    err_set(e, ERR_IO, "cannot start the tokenising thread");
+    if (!queue_init(&l->news, e)) goto out_prompts;
+    if (start_workers(l, e)) return l;
     queue_deinit(&l->news);
-out_work:
-    queue_deinit(&l->work);
 out_prompts:
     prompt_maker_destroy(l->prompts);
 out_arena:
@@ -549,8 +586,7 @@ void local_destroy(struct local *l)
             backend_cancel(l, job->handle);
             job->count_sink = NULL;
         }
-    queue_close(&l->work);
-    pthread_join(l->worker, NULL);
+    stop_workers(l, N_WORKERS);
     while (atomic_load(&l->n_jobs) > 0) { /* the engine ends every cancelled request within a step */
         for (struct queue_item *i = queue_wait(&l->news, 1000), *next; i; i = next) {
             next = i->next;
@@ -559,7 +595,6 @@ void local_destroy(struct local *l)
             mem_free(n);
         }
     }
-    queue_deinit(&l->work);
     queue_deinit(&l->news);
     prompt_maker_destroy(l->prompts);
     constraints_deinit(&l->constraints);

@@ -250,7 +250,7 @@ static bool read_webp(struct image_info *out, struct reader r, struct err *e)
         } else if (is_pixels && !has_canvas && !has_pixels && !set_size(out, size[0], size[1], e)) {
             return false;
         }
-        has_pixels = has_pixels || is_pixels || (is_chunk(head, "ANMF") && len > 16);
+        has_pixels = has_pixels || is_pixels || (has_canvas && is_chunk(head, "ANMF") && len > 16);
     }
     return has_pixels || cut(e, "WebP");
 }

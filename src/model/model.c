@@ -230,5 +230,9 @@ bool model_forward(struct model *m, float *logits, uint8_t *kv_base, const struc
     if (!check_spans(m, spans, n_spans, e)) return false;
     struct step s = {.logits = logits, .kv_base = kv_base, .stop = stop};
     lay_out_rows(m, &s, spans, n_spans);
-    return s.n_rows == 0 || m->family->forward(m, &s, e);
+    if (s.n_rows == 0) return true;
+    compute_step_begin(m->c);
+    bool ok = m->family->forward(m, &s, e);
+    compute_step_end(m->c);
+    return ok;
 }

@@ -162,15 +162,7 @@ static float weight_floor(const struct draw *d, float w)
 
 static void weigh_blocks(struct sampler *s, struct draw *d)
 {
-    d->total = 0;
-    for (uint32_t b = 0; b < row_blocks(s->n_vocab); b++) {
-        uint64_t allowed = d->mask ? d->mask[b] : ~UINT64_C(0);
-        const float *row = d->x + (size_t)b * ROW_BLOCK;
-        s->block_work[b] = allowed && s->block_max[b] > -INFINITY
-                               ? row_block_sum(row, block_len(s, b), allowed, d->max, d->scale)
-                               : 0.0f;
-        d->total += (double)s->block_work[b];
-    }
+    d->total = row_sums(s->block_work, d->x, s->block_max, d->mask, s->n_vocab, d->max, d->scale);
 }
 
 /* No limit on the number of tokens: walks the blocks' sums, then one block; nothing is collected. */
@@ -221,6 +213,20 @@ static double candidates_weigh(struct sampler *s, const struct draw *d, uint32_t
     return total;
 }
 
+/* All tokens that are heavy enough to be needed for top-p, as weights. All tokens lighter than `lightest` together
+ * weigh at most (1 - top_p) of the total, so that none of them is; most often far fewer will do, so try those first. */
+static uint32_t collect_top_p(struct sampler *s, const struct draw *d)
+{
+    float lightest = (float)((1 - (double)s->p.top_p) * d->total / (double)s->n_vocab);
+    float w = 1.0f / 256;
+    for (;; w /= 16) {
+        if (w < lightest) w = lightest < 1 ? lightest : 1;
+        uint32_t n = row_collect(s->candidates, d->x, s->block_max, d->mask, s->n_vocab, weight_floor(d, w));
+        double mass = candidates_weigh(s, d, n);
+        if (w <= lightest || w == 1 || mass >= (double)s->p.top_p * d->total * (1 + 1e-6)) return n;
+    }
+}
+
 /* The candidates that top-k and top-p leave, as weights. */
 static uint32_t collect_limited(struct sampler *s, struct draw *d)
 {
@@ -230,13 +236,9 @@ static uint32_t collect_limited(struct sampler *s, struct draw *d)
         n = collect_top_k(s, d, (uint32_t)s->p.top_k);
         total = candidates_weigh(s, d, n);
     } else {
-        /* All tokens lighter than this together weigh at most (1 - top_p) of the total: none of them is needed. */
         weigh_blocks(s, d);
         total = d->total;
-        float lightest = (float)((1 - (double)s->p.top_p) * total / (double)s->n_vocab);
-        n = row_collect(s->candidates, d->x, s->block_max, d->mask, s->n_vocab,
-                        weight_floor(d, lightest < 1 ? lightest : 1));
-        candidates_weigh(s, d, n);
+        n = collect_top_p(s, d);
     }
     if (s->p.top_p < 1) n = candidates_best(s->candidates, n, n, (double)s->p.top_p * total);
     return n;
@@ -278,16 +280,17 @@ static float logprob_of(float x, float max, double sum)
 bool sampler_draw(struct sampler *s, struct sampler_choice *out, const float *logits, const uint64_t *mask)
 {
     struct draw d = {.x = penalise(s, logits), .mask = mask, .scale = 1 / fmaxf(s->p.temperature, MIN_TEMPERATURE)};
-    bool plain = d.x == logits && !mask;
-    float raw_max = plain ? 0 : row_maxima(s->block_max, logits, NULL, s->n_vocab);
     d.max = row_maxima(s->block_max, d.x, mask, s->n_vocab);
-    if (plain) raw_max = d.max;
     if (d.max == -INFINITY) return false;
     out->token = draw_token(s, &d);
+    out->logprob = NAN;
+    if (!s->p.logprobs) return true;
+    bool plain = d.x == logits && !mask;
+    float max = plain ? d.max : row_maxima(s->block_max, logits, NULL, s->n_vocab);
     double sum = 1;
     if (plain && d.total > 0 && d.scale == 1) sum = d.total; /* the draw has just computed the same */
-    else if (!isinf(raw_max)) sum = row_sum(logits, s->n_vocab, raw_max, 1);
-    out->logprob = logprob_of(logits[out->token], raw_max, sum);
+    else if (!isinf(max)) sum = row_sums(NULL, logits, NULL, NULL, s->n_vocab, max, 1);
+    out->logprob = logprob_of(logits[out->token], max, sum);
     return true;
 }
 
@@ -329,7 +332,7 @@ void sampler_top(struct sampler_choice *out, int n, const float *logits, uint32_
         out[left] = t;
         sift_down(out, left, 0);
     }
-    double sum = max > -INFINITY && !isinf(max) ? row_sum(logits, n_vocab, max, 1) : 1;
+    double sum = max > -INFINITY && !isinf(max) ? row_sums(NULL, logits, NULL, NULL, n_vocab, max, 1) : 1;
     for (int i = 0; i < n; i++)
         if (out[i].token != UINT32_MAX) out[i].logprob = logprob_of(out[i].logprob, max, sum);
 }

@@ -17,6 +17,7 @@ struct sampler_params {
     float presence_penalty;  /* 0 = off; OpenAI's definition, over generated tokens */
     float frequency_penalty; /* 0 = off */
     int penalty_last_n;      /* window of repeat_penalty in tokens, prompt included; default 64, at most 65536 */
+    bool logprobs;           /* sampler_draw also gives the token's; at 260 K tokens it costs as much as a draw */
     uint64_t seed;
 };
 #define SAMPLER_DEFAULTS \
@@ -32,7 +33,7 @@ void sampler_accept(struct sampler *s, uint32_t token, bool generated);
 
 struct sampler_choice {
     uint32_t token;
-    float logprob; /* of the token under softmax(logits), before penalties, temperature, mask */
+    float logprob; /* of the token under softmax(logits), before penalties, temperature, mask; NaN if not asked for */
 };
 /* Draws from logits[n_vocab] (not changed). mask: [(n_vocab + 63) / 64] words, a bit per token, clear = forbidden, or
  * NULL. NaN logits count as -infinity; false when no token is left (mask or logits forbid everything). Equal logits:

@@ -21,15 +21,22 @@ static inline uint32_t row_blocks(uint32_t n_vocab)
 
 /* block_max[row_blocks(n)] = maxima of the allowed tokens (-infinity where there is none); returns the largest. */
 float row_maxima(float *block_max, const float *x, const uint64_t *mask, uint32_t n);
-/* sum of exp((x[i] - max) * scale) over one block's allowed tokens. count <= ROW_BLOCK; mask word ~0 = all. */
-float row_block_sum(const float *x, uint32_t count, uint64_t mask, float max, float scale);
-/* The same sum over a whole row without mask. */
-double row_sum(const float *x, uint32_t n, float max, float scale);
+/* sums[row_blocks(n)] = sum of exp((x[i] - max) * scale) over each block's allowed tokens; returns the sum of all.
+ * Blocks without allowed tokens (block_max = -infinity) are skipped. sums, block_max and mask may be NULL. */
+double row_sums(float *sums, const float *x, const float *block_max, const uint64_t *mask, uint32_t n, float max,
+                float scale);
 /* First token with the largest allowed logit `max`. */
 uint32_t row_first(const float *x, const float *block_max, const uint64_t *mask, uint32_t n, float max);
 /* Allowed tokens with x >= at_least, in order; out must have room for n. Returns how many. */
 uint32_t row_collect(struct candidate *out, const float *x, const float *block_max, const uint64_t *mask, uint32_t n,
                      float at_least);
+
+/* Over one block of ROW_BLOCK logits: the largest, and sum of exp((x - max) * scale). */
+struct row_ops {
+    float (*max)(const float *x);
+    float (*sum)(const float *x, float max, float scale);
+};
+extern const struct row_ops row_ops_baseline, row_ops_avx2, row_ops_avx512;
 
 /* exp for x <= 0 (0 below -87 and for NaN), relative error < 3e-7; plain C, so equal on all machines. */
 float fast_exp(float x);

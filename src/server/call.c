@@ -13,12 +13,12 @@
 
 static void on_close(void *ctx, const char *why)
 {
-    messages_left(ctx, why);
+    delivery_left(ctx, why);
 }
 
 static void on_drain(void *ctx)
 {
-    messages_drained(ctx);
+    delivery_drained(ctx);
 }
 
 static void copy(char *out, size_t size, struct str s)
@@ -42,6 +42,7 @@ struct call *call_create(struct server *s, struct http_exchange *x)
     buf_init(&c->path_store, s->config->limits.max_line_bytes + 1);
     buf_init(&c->out, s->config->max_answer_bytes);
     buf_init(&c->model_name, 1024);
+    buf_init(&c->diagnostics, 256);
     http_set_callbacks(x, on_close, on_drain, c);
     return c;
 }
@@ -54,14 +55,16 @@ static double seconds(uint64_t from, uint64_t to)
 static void write_log(const struct call *c, const char *note)
 {
     uint64_t now = clock_ns();
-    char tokens[160] = "";
+    char tokens[160] = "", retry[32] = "";
     if (c->model[0])
         snprintf(tokens, sizeof tokens, " model=%s in=%" PRIu32 " cached=%" PRIu32 " out=%" PRIu32 " first=%.3fs",
                  c->model, c->usage.input_tokens, c->usage.cached_tokens, c->usage.output_tokens,
                  seconds(c->start_ns, c->first_ns));
+    if (c->retry_count) snprintf(retry, sizeof retry, " retry=%" PRIu32, c->retry_count);
     enum log_level level = c->status >= 500 ? LOG_WARN : LOG_INFO;
-    log_write(level, "%s %s %d%s total=%.3fs %s %s%s%s", c->method[0] ? c->method : "-", c->path[0] ? c->path : "-",
-              c->status, tokens, seconds(c->start_ns, now), c->peer, c->request_id, note ? ": " : "", note ? note : "");
+    log_write(level, "%s %s %d%s%s total=%.3fs %s %s%s%s", c->method[0] ? c->method : "-", c->path[0] ? c->path : "-",
+              c->status, tokens, retry, seconds(c->start_ns, now), c->peer, c->request_id, note ? ": " : "",
+              note ? note : "");
 }
 
 void call_close(struct call *c, const char *note)
@@ -75,6 +78,7 @@ void call_close(struct call *c, const char *note)
     if (c->has_answer) anthropic_answer_deinit(&c->answer);
     buf_deinit(&c->out);
     buf_deinit(&c->model_name);
+    buf_deinit(&c->diagnostics);
     buf_deinit(&c->path_store);
     mem_free(c);
 }
@@ -95,11 +99,12 @@ static void add_common(struct call *c, struct fields *f, const char *content_typ
 {
     add(f, "request-id", str_from(c->request_id));
     if (content_type) add(f, "content-type", str_from(content_type));
+    if (c->notes[0]) add(f, "parley-notes", str_from(c->notes));
     struct str origin = http_header(c->x, "origin");
     if (!guard_cors(c->server, origin)) return;
     add(f, "access-control-allow-origin", origin);
     add(f, "vary", STR("origin"));
-    add(f, "access-control-expose-headers", STR("request-id, retry-after, x-should-retry"));
+    add(f, "access-control-expose-headers", STR("request-id, retry-after, x-should-retry, parley-notes"));
     if (!str_eq(http_method(c->x), STR("OPTIONS"))) return;
     struct str wanted = http_header(c->x, "access-control-request-headers");
     add(f, "access-control-allow-methods", STR("GET, HEAD, POST, OPTIONS"));

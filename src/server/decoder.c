@@ -2,6 +2,7 @@
  * wait for either, nor a body for somebody's PDF. So there are lanes, each a thread with a queue: one for long bodies,
  * two for requests with documents. A job belongs to a lane between the two queues; its call is touched on the I/O
  * thread only, and a call that ends before just leaves its job. */
+#include <openssl/sha.h>
 #include <pthread.h>
 #include <signal.h>
 
@@ -27,25 +28,44 @@ struct decoder {
     struct http_watch *watch;
 };
 
-static void job_free(struct decode_job *job)
+void decode_job_free(struct decode_job *job)
 {
     if (job->r) chat_request_destroy(job->r);
-    buf_deinit(&job->body);
+    prompt_print_destroy(job->print);
+    threads_release(job->thread);
+    anthropic_body_deinit(&job->body);
+    anthropic_history_deinit(&job->added);
+    buf_deinit(&job->text);
     mem_free(job);
+}
+
+static bool job_parse(struct decode_job *job)
+{
+    char empty[1] = "";
+    char *text = job->text.ptr ? job->text.ptr : empty;
+    SHA256((const unsigned char *)text, job->text.len, job->hash); /* before parsing, which changes the text */
+    bool ok = anthropic_body_parse(&job->body, text, job->text.len, &job->error);
+    job->is_parsed = true;
+    job->is_decoded = !ok;
+    buf_deinit(&job->text);
+    return ok;
 }
 
 void decode_job_run(struct decode_job *job)
 {
-    char empty[1] = "";
-    char *text = job->body.ptr ? job->body.ptr : empty;
-    if (!anthropic_request_decode(&job->r, text, job->body.len, job->kind, &job->support, &job->error)) job->r = NULL;
+    if (!job->is_parsed && (!job_parse(job) || job->body.thread != ANTHROPIC_THREAD_NONE)) return;
+    if (job->body.thread != ANTHROPIC_THREAD_NONE)
+        anthropic_history_add_body(&job->added, &job->body); /* too large: it is not kept */
+    bool ok = !job->thread || anthropic_body_continue(&job->body, thread_history(job->thread), &job->error);
+    ok = ok && anthropic_body_decode(&job->r, &job->body, job->kind, &job->support, &job->error);
+    if (!ok) job->r = NULL;
+    if (ok && job->body.wants_diagnostics) job->print = prompt_print_create(job->r);
     job->is_decoded = true;
-    buf_deinit(&job->body);
 }
 
-bool decode_job_is_ready(const struct decode_job *job)
+bool decode_job_has_files(const struct decode_job *job)
 {
-    return job->is_decoded && !(job->r && job->r->n_documents);
+    return job->r && job->r->n_documents;
 }
 
 static void *run(void *arg)
@@ -60,7 +80,7 @@ static void *run(void *arg)
             struct decode_job *job = (struct decode_job *)item;
             if (!job->is_decoded) decode_job_run(job);
             else documents_read(job, d->pdfs);
-            if (!queue_push(&d->out, item)) job_free(job);
+            if (!queue_push(&d->out, item)) decode_job_free(job);
             item = next;
         }
     }
@@ -74,17 +94,9 @@ static void on_done(void *ctx)
         struct decode_job *job = (struct decode_job *)item;
         item = item->next;
         d->lanes[job->lane].n_jobs--;
-        if (job->call && !decode_job_is_ready(job)) {
-            decoder_submit(d, job);
-            continue;
-        }
-        if (job->call) {
-            struct chat_request *r = job->r;
-            job->r = NULL;
-            job->call->job = NULL;
-            messages_decoded(job->call, job->kind, r, &job->error);
-        }
-        job_free(job);
+        bool is_done = !job->call || (!decode_job_has_files(job) && messages_decoded(job));
+        if (is_done) decode_job_free(job);
+        else decoder_submit(d, job);
     }
 }
 
@@ -132,7 +144,7 @@ void decoder_destroy(struct decoder *d)
     http_watch_destroy(d->watch);
     for (struct queue_item *item = d->has_out ? queue_take_all(&d->out) : NULL, *next; item; item = next) {
         next = item->next;
-        job_free((struct decode_job *)item);
+        decode_job_free((struct decode_job *)item);
     }
     for (size_t i = 0; i < N_LANES; i++)
         if (d->lanes[i].has_queue) queue_deinit(&d->lanes[i].in);
@@ -149,5 +161,5 @@ void decoder_submit(struct decoder *d, struct decode_job *job)
             if (d->lanes[i].n_jobs < d->lanes[lane].n_jobs) lane = i;
     job->lane = (uint32_t)lane;
     d->lanes[lane].n_jobs++;
-    if (!queue_push(&d->lanes[lane].in, &job->item)) job_free(job);
+    if (!queue_push(&d->lanes[lane].in, &job->item)) decode_job_free(job);
 }

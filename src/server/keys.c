@@ -21,6 +21,7 @@ static void key_add(struct server *s, struct str key)
     unsigned char again[KEY_HASH_SIZE];
     SHA256(k->hash, sizeof k->hash, again);
     memcpy(&k->salt, again, sizeof k->salt);
+    memcpy(&k->id, again + sizeof k->salt, sizeof k->id);
     if (s->config->keys_share_cache) k->salt = 0;
 }
 
@@ -83,7 +84,7 @@ void keys_free(struct server *s)
     s->n_keys = 0;
 }
 
-static bool key_matches(const struct server *s, uint64_t *salt, struct str key)
+static bool key_matches(const struct server *s, struct call *c, struct str key)
 {
     unsigned char hash[KEY_HASH_SIZE];
     bool found = false;
@@ -91,19 +92,21 @@ static bool key_matches(const struct server *s, uint64_t *salt, struct str key)
     SHA256((const unsigned char *)key.ptr, key.len, hash);
     for (size_t i = 0; i < s->n_keys; i++) {
         bool same = CRYPTO_memcmp(hash, s->keys[i].hash, sizeof hash) == 0;
-        if (same) *salt = s->keys[i].salt;
+        if (same) {
+            c->salt = s->keys[i].salt;
+            c->key_id = s->keys[i].id;
+        }
         found = found || same;
     }
     return found;
 }
 
-bool keys_check(const struct server *s, uint64_t *salt, const struct http_exchange *x)
+bool keys_check(const struct server *s, struct call *c, const struct http_exchange *x)
 {
-    *salt = 0;
     if (!s->n_keys) return true;
     struct str bearer = http_header(x, "authorization");
     bool ok = false;
     if (bearer.len > 7 && str_eq_nocase(str_slice(bearer, 0, 7), STR("Bearer ")))
-        ok = key_matches(s, salt, str_trim(str_slice(bearer, 7, bearer.len)));
-    return key_matches(s, salt, http_header(x, "x-api-key")) || ok;
+        ok = key_matches(s, c, str_trim(str_slice(bearer, 7, bearer.len)));
+    return key_matches(s, c, http_header(x, "x-api-key")) || ok;
 }

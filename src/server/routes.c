@@ -100,7 +100,7 @@ void routes_head(void *ctx, struct http_exchange *x)
     }
     c->route = route_find(c, &known);
     bool is_open = (c->route && c->route->auth == ROUTE_OPEN) || str_eq(method, STR("HEAD"));
-    if (!keys_check(s, &c->salt, x) && !is_open) {
+    if (!keys_check(s, c, x) && !is_open) {
         bool has_key = http_header(x, "authorization").len || http_header(x, "x-api-key").len;
         call_refuse(c, 401, NULL, "%s",
                     has_key ? "invalid API key"

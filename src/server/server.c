@@ -18,8 +18,11 @@ void server_config_init(struct server_config *config)
         .host = STR("127.0.0.1"),
         .port = 8080,
         .ping_ms = 8000,
-        .patience_ms = 240000,
+        .patience_ms = 50000,
         .drain_ms = 5000,
+        .rejoin_ms = 15000,
+        .thread_s = 900,
+        .max_threads_bytes = (size_t)64 << 20,
         .max_answer_bytes = (size_t)64 << 20,
         .max_requests_bytes = (size_t)128 << 20,
     };
@@ -42,7 +45,7 @@ static void drain_tick(void *ctx)
         struct call *next;
         for (struct call *c = s->calls; c; c = next) {
             next = c->next;
-            messages_shutdown(c);
+            delivery_shutdown(c);
         }
     }
     if (!http_server_connections(s->http) || ms >= (uint64_t)s->config->drain_ms + DRAIN_FLUSH_MS)
@@ -62,6 +65,7 @@ static void on_signal(void *ctx, int signum)
     for (struct call *c = s->calls; c; c = c->next) n_calls++;
     log_info("%s: no new connections, %zu requests may finish", signum == SIGINT ? "SIGINT" : "SIGTERM", n_calls);
     s->drain_since_ns = clock_ns();
+    generation_drop_idle(s);
     http_server_drain(s->http);
     drain_tick(s);
 }
@@ -98,6 +102,10 @@ static bool start(struct server *s, struct err *e)
     const struct server_config *config = s->config;
     raise_descriptor_limit(config->limits.max_connections);
     if (!start_listening(s, e) || !(s->decoder = decoder_create(s->loop, &config->pdf, e))) return false;
+    s->diagnostics = diagnostics_create();
+    if (config->thread_s)
+        s->threads =
+            threads_create(s->loop, config->thread_s, config->max_threads_bytes, config->limits.max_body_bytes);
     s->events = http_watch_create(s->loop, s->backend->poll_fd(s->backend->self), on_backend, s);
     s->interrupt = http_watch_create_signal(s->loop, SIGINT, on_signal, s);
     s->terminate = http_watch_create_signal(s->loop, SIGTERM, on_signal, s);
@@ -113,13 +121,18 @@ static bool serve(struct server *s, struct err *e)
 {
     bool ok = start(s, e);
     if (ok) http_loop_run(s->loop);
-    /* Open calls end here, while the backend still answers. */
+    /* Open calls and generations end here, while the backend still answers. */
+    s->is_closing = true;
     http_server_destroy(s->http);
+    generation_drop_idle(s);
     decoder_destroy(s->decoder);
     for (struct call *c = s->calls, *next; c; c = next) {
         next = c->next;
         call_close(c, "the server stopped");
     }
+    threads_destroy(s->threads);
+    diagnostics_destroy(s->diagnostics);
+    notes_free(s);
     http_timer_destroy(s->drain_timer);
     http_watch_destroy(s->events);
     http_watch_destroy(s->interrupt);

@@ -38,9 +38,17 @@ struct server_config {
     uint32_t ping_ms;     /* a stream is never silent for longer */
     uint32_t patience_ms; /* an answer in one piece that takes longer gets white space to keep the client waiting */
     uint32_t drain_ms;    /* after SIGINT or SIGTERM, for answers that are running */
+    uint32_t rejoin_ms;   /* how long an answer waits, without computing, for its client to ask again; 0 = not at all */
     struct pdf_config pdf;
     size_t max_answer_bytes;
     size_t max_requests_bytes; /* bodies of all requests that the backend works on; more is answered with "busy" */
+
+    uint32_t max_per_key; /* messages of one key at one time; more get a 429; 0 = no limit */
+
+    uint32_t thread_s; /* a message thread is held that long after its last use; 0 = threads are refused */
+    size_t max_threads_bytes;
+
+    bool strict; /* what would be answered without being honoured is refused */
 
     /* Called once when connections are accepted. url: "http://127.0.0.1:8080". */
     void (*ready)(void *ctx, const char *url, uint16_t port);

@@ -9,11 +9,12 @@ from claude_code import Home, Terminal, call
 from harness import Server, scripted_model
 
 SCRIPTS = {
-    "": '{"title": "A short session"}',
+    "": "I have nothing to do.",
     "[[go]]": "I look.\n" + call("Bash", command="cat marker", description="Look"),
     "[[seen]]": "All is seen and well.",
     "[[sum]]": "<analysis>\nIt was short.\n</analysis>\n\n<summary>\nThe user asked for one command, it ran.\n</summary>",
     "[[bye]]": "Good bye, that was all.",
+    "naming a coding session": 'A short session"}',  # the title request; its beginning is forced by the schema
 }
 
 
@@ -53,6 +54,11 @@ def test_all_requests_are_answered(session):
     for e in session[0]:
         assert e.status == 200, (e.path, e.answer[:300])
     assert "API Error" not in session[2]
+
+
+def test_the_session_gets_its_title(session):
+    title = next(e for e in messages(session) if e.body.get("output_config", {}).get("format"))
+    assert "A short session" in json.loads(title.message["content"][-1]["text"])["title"]
 
 
 def test_context_is_counted_by_many_requests_at_once(session):

@@ -8,13 +8,13 @@ import pathlib
 import re
 import signal
 import subprocess
-import sys
 import threading
 import time
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 PROGRAM = os.environ.get("PARLEY", str(ROOT / "build" / "release" / "parley"))
 SLOW = float(os.environ.get("PARLEY_SLOW", "1"))  # sanitizer builds: how many times longer everything may take
+PYTHON = str(ROOT / "build/venv/bin/python")  # has what the tools need; sys.executable may be an older SDK's
 TOOLS_TEMPLATE = pathlib.Path(__file__).parent / "templates" / "tools.jinja"
 
 
@@ -73,6 +73,6 @@ def scripted_model(folder, scripts, *flags, template=TOOLS_TEMPLATE):
     template None: ChatML without tools."""
     listing, model = pathlib.Path(folder) / "scripts.json", pathlib.Path(folder) / "scripted.gguf"
     listing.write_text(json.dumps(scripts), encoding="utf-8")
-    command = [sys.executable, str(ROOT / "tools" / "make-tiny-gguf"), "--script", str(listing), *flags]
+    command = [PYTHON, str(ROOT / "tools" / "make-tiny-gguf"), "--script", str(listing), *flags]
     subprocess.run(command + (["--template", str(template)] if template else []) + [str(model)], check=True)
     return str(model)

@@ -141,7 +141,7 @@ CASES = [
     ("[" * 10000 + "]" * 10000, 400, ""),
     ('{"model":"m","max_tokens":5,"messages":' + '{"a":' * 10000 + "1" + "}" * 10000 + "}", 400, ""),
     ("[]", 400, ""), ("null", 400, ""), ("", 400, ""), ('"text"', 400, ""),
-    ('{"model":"m","max_tokens":5,"messages":[{"role":"user","content":"x"}],"thread":{"type":"create"}}', 400, "thread"),
+    ('{"model":"m","max_tokens":5,"messages":[{"role":"user","content":"x"}],"thread":{"type":"continue"}}', 400, "thread.previous_message_id"),
     ('{"model":"m","max_tokens":5,"messages":[{"role":"user","content":"x"}],"mcp_servers":[{"type":"url"}]}', 400, "mcp_servers"),
 ]
 
@@ -151,12 +151,6 @@ def test_bad_requests_name_the_field(server, body, status, word):
     r, data = post(server, body)
     check_error(r, data, status, "invalid_request_error", word)
     alive(server)
-
-
-def test_thread_has_its_special_code(server):
-    r, data = post(server, dict(BODY, thread={"type": "create"}))
-    body = check_error(r, data, 400, "invalid_request_error")
-    assert body["error"]["details"]["error_code"] == "thread_unsupported_request"
 
 
 def test_unknown_path_and_method(server):

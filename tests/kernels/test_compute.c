@@ -4,9 +4,10 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
 #include "base/alloc.h"
-#include "compute/compute.h"
+#include "compute/compute_internal.h"
 #include "harness.h"
 
 static void count_items(void *ctx, int from, int to, int worker)
@@ -27,6 +28,43 @@ static void test_team(struct test *t, struct compute *c)
         for (int i = 0; i < 1000; i++) ok &= seen[i] == (i < n);
     }
     check(t, ok, "team of %d: items lost or run twice", compute_threads(c));
+}
+
+/* Items that workers hold for too long: the caller does them, the worker's late result is dropped. */
+struct redo {
+    struct compute *c;
+    unsigned char *seen;
+    int lazy; /* one item in so many sleeps, when a worker has it */
+};
+
+static void redo_run(void *ctx, int from, int to, int worker)
+{
+    const struct redo *r = ctx;
+    if (worker && r->lazy && from % r->lazy == 0) nanosleep(&(struct timespec){.tv_nsec = 300000}, NULL);
+    if (worker == 0) count_items(r->seen, from, to, worker);
+}
+
+static void redo_commit(void *ctx, int from, int to, int worker)
+{
+    count_items(((struct redo *)ctx)->seen, from, to, worker);
+}
+
+static void test_redo(struct test *t, struct compute *c)
+{
+    static unsigned char seen[2][200];
+    bool ok = true;
+    for (int round = 0; round < 300; round++) {
+        unsigned char *now = seen[round % 2];
+        int n = rand_int(&t->rng, 2, 200), grain = rand_int(&t->rng, 1, 3);
+        memset(now, 0, sizeof seen[0]);
+        struct redo r = {c, now, round % 3 ? rand_int(&t->rng, 5, 50) : 0};
+        team_run_redoable(c->team, redo_run, redo_commit, &r, sizeof r, n, grain);
+        for (int i = 0; i < 200; i++) ok &= now[i] == (i < n);
+        if (round % 7 == 0) team_settle(c->team);
+    }
+    team_settle(c->team);
+    for (int i = 0; i < 200; i++) ok &= seen[0][i] <= 1 && seen[1][i] <= 1;
+    check(t, ok, "redoable work of %d: items lost, or written twice", compute_threads(c));
 }
 
 #define K 512
@@ -181,6 +219,7 @@ void test_compute(struct test *t, enum cpu_level level)
     }
     static const float sinks[HEADS] = {0.5f, 1, -1, 2, 0, 3};
     test_team(t, many);
+    test_redo(t, many);
     test_products(t, one, many);
     test_memory_of_weights(t, many, level);
     test_spans(t, one, many, 0, NULL);

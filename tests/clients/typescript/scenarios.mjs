@@ -54,9 +54,9 @@ const scenarios = {
   },
   async parse() {
     const m = await client.messages.parse({
-      ...base, messages: user('[[json]]'), output_config: { format: jsonSchemaOutputFormat({
-        type: 'object', properties: { city: { type: 'string' }, degrees: { type: 'integer' } },
-        required: ['city', 'degrees'], additionalProperties: false }) },
+      ...base, messages: user('[[plain]]'), output_config: { format: jsonSchemaOutputFormat({
+        type: 'object', properties: { wet: { type: 'boolean' }, cold: { type: 'boolean' } },
+        required: ['wet', 'cold'], additionalProperties: false }) },
     });
     return { parsed: m.parsed_output, stop: m.stop_reason };
   },

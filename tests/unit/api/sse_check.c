@@ -51,6 +51,7 @@ static bool on_block_start(struct state *s, const json_t *data)
         ok = json_is_string(json_object_get(block, "thinking")) && json_is_string(json_object_get(block, "signature"));
     if (!strcmp(type, "tool_use"))
         ok = json_is_object(json_object_get(block, "input")) && *text_of(block, "id") && json_object_get(block, "name");
+    s->r->n_tools += !strcmp(type, "tool_use");
     snprintf(s->open, sizeof s->open, "%s", type);
     return ok || err_set(s->e, ERR_INVALID, "a %s block lacks a field", type);
 }
@@ -78,6 +79,11 @@ static bool on_block_stop(struct state *s, const json_t *data)
     if (!s->open[0] || json_integer_value(json_object_get(data, "index")) != s->r->n_blocks - 1)
         return err_set(s->e, ERR_INVALID, "a stop for no open block");
     if (!strcmp(s->open, "thinking") && s->n_signatures != 1) return err_set(s->e, ERR_INVALID, "no signature");
+    if (!strcmp(s->open, "tool_use") && s->input.len) {
+        json_t *input = json_loadb(s->input.ptr, s->input.len, JSON_ALLOW_NUL, NULL);
+        s->r->n_bad_inputs += !json_is_object(input);
+        json_decref(input);
+    }
     s->open[0] = '\0';
     return true;
 }

@@ -10,7 +10,8 @@
 
 struct sse_result {
     bool has_start, has_delta, has_stop, has_error;
-    int n_blocks, n_pings;
+    int n_blocks, n_pings, n_tools;
+    int n_bad_inputs; /* of closed calls: the deltas make no JSON object */
     char stop_reason[64];
     struct buf text, thinking; /* of all blocks */
     json_t *last_usage;

@@ -57,13 +57,13 @@ START_TEST(fields_reach_the_request)
 {
     struct chat_request *r = take(BODY(
         USER("\"hi\""),
-        ",\"max_tokens\":0,\"stream\":true,\"system\":[{\"type\":\"text\",\"text\":\"s\",\"cache_control\":{}}],"
+        ",\"max_tokens\":3,\"stream\":true,\"system\":[{\"type\":\"text\",\"text\":\"s\",\"cache_control\":{}}],"
         "\"stop_sequences\":[\"a\",\"b\"],\"temperature\":1.5,\"top_p\":0.9,\"top_k\":40,\"min_p\":0.1,\"seed\":7,"
         "\"repeat_penalty\":1.1,\"presence_penalty\":-1,\"frequency_penalty\":0,\"thinking\":{\"type\":\"enabled\","
         "\"budget_tokens\":2048.0},\"output_config\":{\"effort\":\"high\"},\"metadata\":{\"user_id\":"
         "\"{\\\"session_id\\\":\\\"s1\\\"}\"},\"unknown\":{\"x\":[1]},\"container\":\"c\",\"tools\":[],"
         "\"mcp_servers\":[],\"context_management\":{\"edits\":[]},\"service_tier\":\"auto\",\"top_level\":null"));
-    ck_assert(r->has_max_tokens && r->max_tokens == 0 && r->stream);
+    ck_assert(r->has_max_tokens && r->max_tokens == 3 && r->stream);
     ck_assert(str_eq(r->system[0].text, STR("s")));
     ck_assert_uint_eq(r->n_stops, 2);
     const struct chat_sampling *s = &r->sampling;
@@ -169,7 +169,7 @@ START_TEST(refusals_name_the_path)
          "output_config.format: structured output is not supported"},
         {BODY(USER("\"x\""), ",\"output_format\":{\"type\":\"json_schema\",\"schema\":{}}"),
          "output_format: structured"},
-        {BODY(USER("\"x\""), ",\"thread\":{\"type\":\"create\"}"), "thread: this server does not hold"},
+        {BODY(USER("\"x\""), ",\"thread\":3"), "thread: Input should be an object"},
         {BODY(USER("\"x\""), ",\"mcp_servers\":[{}]"), "mcp_servers: this server"},
         {BODY(USER("\"x\""), ",\"container\":{\"id\":\"c\",\"skills\":[{}]}"), "container: this server"},
         {BODY(USER("\"x\""), ",\"max_tokens\":-1"), "max_tokens: Input should be between 0 and 2147483647, found -1"},
@@ -185,15 +185,6 @@ START_TEST(refusals_name_the_path)
         {BODY(USER("\"x\""), ",\"thinking\":{\"type\":5}"), "thinking.type: Input should be a string"},
     };
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) refuse(cases[i].json, 400, cases[i].message);
-}
-END_TEST
-
-START_TEST(threads_are_refused_with_their_code)
-{
-    struct anthropic_error e;
-    const char *json = "{\"model\":\"m\",\"messages\":[],\"thread\":{\"type\":\"continue\"}}";
-    ck_assert_ptr_null(decode(json, strlen(json), ANTHROPIC_CREATE, &TEXT_ONLY, &e));
-    ck_assert_str_eq(e.code, "thread_unsupported_request");
 }
 END_TEST
 
@@ -350,7 +341,6 @@ static void add_request(TCase *tc)
     tcase_add_test(tc, messages_of_one_role_are_merged_and_system_stays_in_place);
     tcase_add_test(tc, billing_lines_vanish_wherever_they_are);
     tcase_add_test(tc, refusals_name_the_path);
-    tcase_add_test(tc, threads_are_refused_with_their_code);
     tcase_add_test(tc, open_lists_stay_open);
     tcase_add_test(tc, cut_surrogates_become_replacement_characters);
     tcase_add_test(tc, deep_nesting_is_a_clear_400);
@@ -363,5 +353,5 @@ static void add_request(TCase *tc)
 }
 
 void add_answer(TCase *tc), add_blocks(TCase *tc), add_history(TCase *tc), add_tools(TCase *tc), add_context(TCase *tc),
-    add_order(TCase *tc);
-UNIT_MAIN("api", add_request, add_answer, add_blocks, add_history, add_tools, add_context, add_order)
+    add_order(TCase *tc), add_body(TCase *tc);
+UNIT_MAIN("api", add_request, add_answer, add_blocks, add_history, add_tools, add_context, add_order, add_body)

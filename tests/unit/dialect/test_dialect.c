@@ -184,6 +184,16 @@ START_TEST(bare_json)
         snprintf(text, sizeof text, "```json\n%s\n```", bare);
         check(dialect_name(dialect_at(i)), text, "c[read {\"path\":\"a\"}]", 1);
     }
+    check("hermes", "{{\"name\": \"read\", \"arguments\": {\"path\": \"a\"}}}", "c[read {\"path\":\"a\"}]", 1);
+    check("hermes", "```json\n{{\"name\": \"read\", \"arguments\": {\"path\": \"a\"}}}\n```",
+          "c[read {\"path\":\"a\"}]", 1);
+    check("hermes", "Sure:\n{{\"name\": \"read\", \"arguments\": {\"path\": \"a\"}}}\n</tool_call>",
+          "t[Sure:]c[read {\"path\":\"a\"}]", 1);
+    check("hermes", "<tool_call>\n{{\"name\": \"read\", \"arguments\": {\"path\": \"a\"}}}\n</tool_call>",
+          "c[read {\"path\":\"a\"}]", 1);
+    check("hermes", "<tool_call>\n{{\"name\": \"read\", \"arguments\": {\"path\": \"a\"}}\n</tool_call>",
+          "c[read {\"path\":\"a\"}]", 1);
+    check("hermes", "{{\"colour\": 3}}", "t[{{\"colour\": 3}}]", 0);
     check("mistral", "{\"name\": \"read\", \"arguments\": {\"path\": 1}}",
           "t[{\"name\": \"read\", \"arguments\": {\"path\": 1}}]", 0);
     check("mistral", "{\"name\": \"read\", \"arguments\": {}}", "t[{\"name\": \"read\", \"arguments\": {}}]", 0);

@@ -365,6 +365,36 @@ START_TEST(the_queue_has_a_bound)
 }
 END_TEST
 
+START_TEST(paused_requests_leave_the_queue_to_others)
+{
+    struct toy t = {0};
+    struct engine_config config = small;
+    config.n_parallel = config.max_queue = 1;
+    atomic_store(&t.step_us, 1000);
+    struct engine *g = toy_engine(&t, &config);
+    uint32_t tokens[1] = {1};
+    struct result got[3];
+    bool taken = false;
+    for (int i = 0; i < 2; i++) {
+        result_init(&got[i]);
+        struct engine_request r = toy_request(&got[i], tokens, 1, 100);
+        ck_assert(engine_submit(g, &got[i].id, &r, NULL));
+        engine_pause(g, got[i].id, true);
+    }
+    result_init(&got[2]);
+    struct engine_request r = toy_request(&got[2], tokens, 1, 5);
+    for (int i = 0; i < 1000 && !taken; i++, sleep_ms(1)) taken = engine_submit(g, &got[2].id, &r, NULL);
+    ck_assert(taken);
+    result_wait(&got[2]);
+    for (int i = 0; i < 2; i++) engine_pause(g, got[i].id, false);
+    for (int i = 0; i < 2; i++) result_wait(&got[i]);
+    struct engine_stats stats;
+    engine_stats_get(g, &stats);
+    ck_assert_uint_eq(stats.n_running + stats.n_waiting, 0);
+    engine_destroy(g);
+}
+END_TEST
+
 START_TEST(a_cancel_stops_a_step_that_runs_for_nobody_else)
 {
     struct toy t = {0};
@@ -539,6 +569,7 @@ static void add_tests(TCase *tc)
     tcase_add_loop_test(tc, random_cancels_and_pauses_leave_the_others_alone, 0, 8);
     tcase_add_loop_test(tc, destroy_ends_running_and_waiting_requests, 0, 2);
     tcase_add_test(tc, the_queue_has_a_bound);
+    tcase_add_test(tc, paused_requests_leave_the_queue_to_others);
     tcase_add_test(tc, a_cancel_stops_a_step_that_runs_for_nobody_else);
     tcase_add_test(tc, a_paused_request_makes_room_and_goes_on_as_if_nothing_happened);
     tcase_add_test(tc, a_failed_step_fails_its_sequences_and_the_engine_goes_on);

@@ -118,6 +118,7 @@ START_TEST(damage_and_bombs_are_refused)
     REFUSE(webp_lossy, 16, "\xff\xff\xff\xff", ERR_INVALID, "cut off");
     REFUSE(webp_animated, 24, "\xff\xff\xff", ERR_TOO_LARGE, "at most 8000");
     REFUSE(webp_animated, 30, "XXXX", ERR_INVALID, "cut off");
+    REFUSE(webp_animated, 12, "XXXX", ERR_INVALID, "cut off"); /* frames without a canvas */
 }
 END_TEST
 

@@ -144,7 +144,9 @@ START_TEST(masked_tokens_are_never_drawn)
         if (allowed) mask[i / 64] |= UINT64_C(1) << (i % 64);
         without[i] = allowed ? x[i] : -INFINITY;
     }
-    struct sampler *a = sampler_create(&chains[_i], N), *b = sampler_create(&chains[_i], N);
+    struct sampler_params p = chains[_i];
+    p.logprobs = true;
+    struct sampler *a = sampler_create(&p, N), *b = sampler_create(&p, N);
     for (int i = 0; i < 2000; i++) {
         struct sampler_choice ca, cb;
         ck_assert(sampler_draw(a, &ca, x, mask));
@@ -165,6 +167,7 @@ START_TEST(same_seed_gives_same_tokens_and_another_seed_others)
 {
     float x[5000];
     struct sampler_params p = chains[_i];
+    p.logprobs = true;
     struct sampler *a = sampler_create(&p, 5000), *b = sampler_create(&p, 5000);
     p.seed += 1000;
     struct sampler *other = sampler_create(&p, 5000);
@@ -238,7 +241,9 @@ END_TEST
 START_TEST(a_vocabulary_of_one_token_works)
 {
     float x = -3;
-    struct sampler *s = sampler_create(&chains[_i], 1);
+    struct sampler_params p = chains[_i];
+    p.logprobs = true;
+    struct sampler *s = sampler_create(&p, 1);
     struct sampler_choice c;
     ck_assert(sampler_draw(s, &c, &x, NULL));
     ck_assert_uint_eq(c.token, 0);
@@ -328,8 +333,12 @@ START_TEST(logprob_is_of_the_unchanged_softmax)
 {
     float x[777];
     fill(x, 777, 8, 4);
-    struct sampler_params p = {
-        .temperature = 0.5f, .top_p = 0.9f, .repeat_penalty = 1.3f, .penalty_last_n = 64, .presence_penalty = 1};
+    struct sampler_params p = {.temperature = 0.5f,
+                               .top_p = 0.9f,
+                               .repeat_penalty = 1.3f,
+                               .penalty_last_n = 64,
+                               .presence_penalty = 1,
+                               .logprobs = true};
     struct sampler *s = sampler_create(&p, 777);
     double max = -INFINITY, sum = 0;
     for (int i = 0; i < 777; i++) max = fmax(max, (double)x[i]);
@@ -434,6 +443,25 @@ START_TEST(cost_of_a_draw)
 }
 END_TEST
 
+START_TEST(instruction_sets_give_the_same_bits)
+{
+    const struct row_ops *ops[3] = {&row_ops_baseline};
+    int n = 1;
+    if (__builtin_cpu_supports("avx2")) ops[n++] = &row_ops_avx2;
+    if (__builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512dq")) ops[n++] = &row_ops_avx512;
+    float x[ROW_BLOCK];
+    for (uint64_t round = 0; round < 1000; round++) {
+        fill(x, ROW_BLOCK, round, 8);
+        if (round % 3 == 0) x[round % ROW_BLOCK] = NAN, x[(round + 7) % ROW_BLOCK] = -INFINITY;
+        float max = ops[0]->max(x), sum = ops[0]->sum(x, max, 0.7f);
+        for (int i = 1; i < n; i++) {
+            ck_assert(ops[i]->max(x) == max);
+            ck_assert(ops[i]->sum(x, max, 0.7f) == sum);
+        }
+    }
+}
+END_TEST
+
 static void add_tests(TCase *tc)
 {
     int n = sizeof chains / sizeof *chains;
@@ -452,6 +480,7 @@ static void add_tests(TCase *tc)
     tcase_add_test(tc, top_gives_the_best_in_order);
     tcase_add_test(tc, fast_exp_is_close_to_exp);
     tcase_add_test(tc, selection_finds_the_smallest_best_prefix);
+    tcase_add_test(tc, instruction_sets_give_the_same_bits);
     tcase_add_test(tc, cost_of_a_draw);
 }
 

@@ -1,6 +1,7 @@
 /* See fake_backend.h. A timerfd says when the next command of some job is due. */
 #include "fake_backend.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/timerfd.h>
@@ -163,6 +164,7 @@ static void job_step(struct fake_backend *f, struct fake_job *j)
     struct str word = word_take(&line);
     struct chat_event ev = {.kind = CHAT_EVENT_PING};
     struct err err;
+    char described[100];
     if (str_eq(word, STR("repeat"))) {
         unsigned n = number(word_take(&line));
         if (j->repeats++ < n) next = j->rest;
@@ -170,6 +172,7 @@ static void job_step(struct fake_backend *f, struct fake_job *j)
         ev = (struct chat_event){.kind = CHAT_EVENT_DELTA, .text = line};
     } else if (str_eq(word, STR("start"))) {
         ev = (struct chat_event){.kind = CHAT_EVENT_START, .usage = {.input_tokens = number(line)}};
+        ev.notes = j->r->notes;
     } else if (str_eq(word, STR("open"))) {
         ev = (struct chat_event){.kind = CHAT_EVENT_BLOCK_OPEN, .name = STR("get"), .id = STR("toolu_1")};
         ev.block = str_eq(line, STR("thinking")) ? CHAT_THINKING
@@ -179,6 +182,14 @@ static void job_step(struct fake_backend *f, struct fake_job *j)
         ev = (struct chat_event){.kind = CHAT_EVENT_DELTA, .text = line};
     } else if (str_eq(word, STR("echo"))) {
         ev = (struct chat_event){.kind = CHAT_EVENT_DELTA, .text = last_text(j->r)};
+    } else if (str_eq(word, STR("describe"))) {
+        snprintf(described, sizeof described, "%zu messages, %zu tools, %zu system", j->r->n_messages, j->r->n_tools,
+                 j->r->n_system);
+        ev = (struct chat_event){.kind = CHAT_EVENT_DELTA, .text = str_from(described)};
+    } else if (str_eq(word, STR("note"))) {
+        chat_note(j->r, "%.*s", STR_ARG(line));
+        j->rest = next;
+        return;
     } else if (str_eq(word, STR("close"))) {
         ev = (struct chat_event){.kind = CHAT_EVENT_BLOCK_CLOSE, .signature = STR("sig")};
     } else if (str_eq(word, STR("finish"))) {

@@ -1,7 +1,7 @@
 /* fake_backend: a backend that plays a script. The script is the last text of the request, one command a line, when it
  * begins with '!'; any other text is echoed. Commands:
  *   start N | open text|thinking|tool | delta TEXT | repeat N TEXT | close | finish REASON | error KIND TEXT
- *   wait MS | silent
+ *   wait MS | silent | note TEXT | describe (a delta that says how large the request is)
  * Runs on the I/O thread of the server under test; the counters may be read from the test's thread. */
 #ifndef FAKE_BACKEND_H
 #define FAKE_BACKEND_H

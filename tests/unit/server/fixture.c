@@ -43,6 +43,7 @@ void fixture_init(struct fixture *f)
     server_config_init(&f->config);
     f->config.port = 0;
     f->config.drain_ms = 300;
+    f->config.rejoin_ms = 0; /* tests that are not about it see a cancellation at once */
     f->config.ready = on_ready;
     f->config.ready_ctx = f;
     buf_init(&f->log, 1 << 20);
