@@ -21,8 +21,8 @@
 
 const struct pdf_config PDF_DEFAULTS = {
     .program = "pdftotext",
-    .wall_ms = 20000,
-    .cpu_s = 15,
+    .wall_ms = 15000,
+    .cpu_s = 12,
     .memory_bytes = (size_t)1 << 30,
     .max_text_bytes = (size_t)8 << 20,
     .max_pages = 600,
