@@ -92,7 +92,7 @@ void anthropic_error_write(struct buf *out, const struct anthropic_error *e, str
 {
     buf_printf(out, "{\"type\":\"error\",\"error\":{\"type\":\"%s\",\"message\":", e->type);
     json_text_string(out, str_from(e->message));
-    if (e->code) buf_printf(out, ",\"details\":{\"error_code\":\"%s\"}", e->code);
+    if (e->code) buf_printf(out, ",\"details\":{\"error_code\":\"%s\"%s}", e->code, e->details);
     buf_append(out, STR("},\"request_id\":"));
     json_text_string(out, request_id);
     buf_append_char(out, '}');

@@ -10,6 +10,7 @@ struct anthropic_error {
     int status;
     const char *type;
     const char *code;      /* details.error_code, or NULL */
+    char details[500];     /* further members of details, as JSON: ,"key":value... */
     int retry_after_s;     /* 0 = no header */
     bool should_not_retry; /* sends x-should-retry: false with a status that clients would repeat */
     char message[1000];

@@ -1,6 +1,8 @@
 /* anthropic_media: blocks that bring files or other people's texts: images, documents, search results, the state of a
  * browser. What is text already becomes labelled text; an image is checked and carried as bytes; a PDF is carried as a
  * document for whoever can read it (see server/documents.c). */
+#include <stdio.h>
+
 #include "api/anthropic_request_internal.h"
 #include "base/utf8.h"
 #include "media/media.h"
@@ -66,6 +68,27 @@ static bool remember_place(struct decoder *d, struct chat_block *out, size_t pat
 
 /* ---- images ---- */
 
+/* Too large is the only fault that is gathered: clients scale down every picture that the error names. */
+static void add_oversized(struct decoder *d, struct str where)
+{
+    size_t room = sizeof d->oversized.paths - d->oversized.len;
+    if (!d->oversized.len) d->oversized.first = *d->error;
+    int n = snprintf(d->oversized.paths + d->oversized.len, room, "%s\"%.*s\"", d->oversized.len ? "," : "",
+                     STR_ARG(where));
+    if (n > 0 && (size_t)n < room) d->oversized.len += (size_t)n;
+    d->oversized.paths[d->oversized.len] = '\0';
+}
+
+bool check_image_sizes(struct decoder *d)
+{
+    if (!d->oversized.len) return true;
+    *d->error = d->oversized.first;
+    d->error->code = "image_dimensions_too_large";
+    snprintf(d->error->details, sizeof d->error->details, ",\"max_side_length_pixels\":%d,\"paths\":[%s]",
+             IMAGE_MAX_SIDE, d->oversized.paths);
+    return false;
+}
+
 enum read_result decode_image(struct decoder *d, struct chat_block *out, const json_t *block)
 {
     json_t *source;
@@ -85,8 +108,10 @@ enum read_result decode_image(struct decoder *d, struct chat_block *out, const j
     path_push(d, "data");
     if (!image_info_read(&info, out->data, &err)) {
         decode_fail(d, "Could not process image: %s", err.msg);
-        if (err.kind == ERR_TOO_LARGE) d->error->code = "image_dimensions_too_large";
-        return READ_FAILED;
+        if (err.kind != ERR_TOO_LARGE) return READ_FAILED;
+        add_oversized(d, out->where);
+        path_pop(d, at);
+        return READ_DROPPED;
     }
     path_pop(d, at);
     if (++d->r->n_images > IMAGES_MAX) {

@@ -14,6 +14,11 @@ struct decoder {
     char path[200];
     size_t path_len;
     bool has_noted_citations, has_noted_fields;
+    struct {             /* images over the size limit: all are named at once */
+        char paths[400]; /* JSON strings, separated by commas */
+        size_t len;
+        struct anthropic_error first;
+    } oversized;
     size_t tools_cap;        /* of r->tools */
     size_t n_declared_tools; /* of these, from the list; the others were defined in messages */
 };
@@ -69,11 +74,15 @@ block_reader decode_image, decode_document, decode_search_result, decode_browser
 block_reader decode_tool_addition, decode_tool_removal;
 /* Back to the list of the request: what was before is replaced by a summary. */
 void decode_tools_reset(struct decoder *d);
+/* Fails when an image was too large; after the messages. */
+bool check_image_sizes(struct decoder *d);
 /* anthropic_history.c */
 block_reader decode_foreign_use, decode_foreign_result;
 /* anthropic_compaction.c: adds the order to summarise to the messages, if the body asks for that. */
 bool compaction_order(struct decoder *d, const json_t *body);
 void compaction_drop_reply_fields(struct chat_request *r);
+/* The blocks of the history that added and removed tools, as a JSON array. */
+void compaction_tool_changes(struct buf *out, const json_t *body);
 /* anthropic_tools.c: the list of tools, to be read before the messages; one tool, appended
  * to the request's; and the choice among them, after the messages. */
 bool decode_tools(struct decoder *d, const json_t *body);

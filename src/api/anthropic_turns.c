@@ -161,6 +161,7 @@ bool decode_messages(struct decoder *d, const json_t *body)
         if (!read_message(d, &list, json_array_get(array, i))) return false;
         path_pop(d, inner);
     }
+    if (!check_image_sizes(d)) return false;
     bool is_compaction = d->call == ANTHROPIC_CREATE && field_get(body, "compaction");
     if (!list.n && !is_compaction) return decode_fail(d, "at least one message with content is required");
     if (!merge(d, &list)) return false;

@@ -154,16 +154,18 @@ bool compute_measure_products(struct compute *c, struct compute_rate *out, const
     if (ok) {
         size_t most_x = (size_t)most * PRODUCT_IN, most_y = (size_t)most * PRODUCT_ROWS;
         size_t stream_y = (size_t)weight_out_len(stream) * MEASURE_STREAM_MAX;
-        float *x = mem_alloc(most_x * sizeof *x), *y = mem_zalloc((most_y > stream_y ? most_y : stream_y) * sizeof *y);
-        for (size_t i = 0; i < most_x; i++) x[i] = (float)((int)(i * 7919 % 2001) - 1000) * 1e-3f;
-        for (int i = 0; i < n_ms; i++) {
+        size_t x_bytes = most_x * sizeof(float), y_bytes = (most_y > stream_y ? most_y : stream_y) * sizeof(float);
+        float *x = mem_try_map(x_bytes), *y = mem_try_map(y_bytes); /* huge pages, as a model's scratch */
+        if (!x || !y) ok = err_set(e, ERR_TOO_LARGE, "no memory for the rows of products to measure");
+        for (size_t i = 0; ok && i < most_x; i++) x[i] = (float)((int)(i * 7919 % 2001) - 1000) * 1e-3f;
+        for (int i = 0; ok && i < n_ms; i++) {
             const struct weight *w = ms[i] <= MEASURE_STREAM_MAX ? stream : few;
             double seconds = product_seconds(c, w, y, x, ms[i]);
             out[i] = (struct compute_rate){(double)w->n_out * PRODUCT_IN * ms[i] / seconds * 1e-9,
                                            (double)weight_bytes(w) / seconds * 1e-9};
         }
-        mem_free(x);
-        mem_free(y);
+        mem_unmap(x, x_bytes);
+        mem_unmap(y, y_bytes);
     }
     weight_destroy(stream);
     weight_destroy(few);

@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "base/alloc.h"
+#include "base/log.h"
 #include "engine/engine_internal.h"
 
 #define SPACE_MAX 16 /* bytes of white space around a marker */
@@ -23,6 +24,7 @@ struct constraint {
     struct buf start, end, close, also[ENGINE_ALSO_MAX], tail;
     size_t longest; /* of end and also */
     bool has_budget, close_now, is_closing;
+    bool is_help; /* the grammar promises nothing: it may be given up */
     uint32_t budget;
     uint32_t n_space;      /* OPENING, GAP: bytes of white space so far */
     bool is_marker;        /* OPENING: the text can no longer be an answer, only the marker */
@@ -70,6 +72,7 @@ bool constraint_create(struct constraint **out, struct engine *g, const struct e
     struct constraint *c = mem_try_zalloc(sizeof *c);
     if (!c) return err_set(e, ERR_BUSY, "no memory for a constraint");
     bool ok = copy_reasoning(c, &r->reasoning, e);
+    c->is_help = r->grammar_is_help;
     if (ok && r->grammar) ok = (c->matcher = grammar_matcher_create(r->grammar, g->vocab, e)) != NULL;
     if (ok) *out = c;
     else constraint_destroy(c);
@@ -244,8 +247,10 @@ static bool may_end(struct constraint *c)
 
 /* ---- the draw ---- */
 
+/* In the opening the next token of the start marker may come, too. */
 static bool allow_marker(struct engine *g, struct constraint *c, struct err *e)
 {
+    if (c->phase != PHASE_OPENING) return true;
     struct str rest = str_slice(buf_str(&c->start), c->tail.len, c->start.len);
     g->forced.n = 0;
     if (!g->ops.encode(g->ops.ctx, &g->forced, rest, e)) return false;
@@ -255,21 +260,20 @@ static bool allow_marker(struct engine *g, struct constraint *c, struct err *e)
 }
 
 /* g->mask = the tokens that may come next. The model may have more rows of logits than there are tokens, or fewer. */
-static bool make_mask(struct engine *g, struct constraint *c, struct err *e)
+static bool make_mask(struct engine *g, struct constraint *c)
 {
     size_t n = ((size_t)g->n_vocab + 63) / 64, n_bits = GRAMMAR_MASK_WORDS(grammar_vocab_size(g->vocab));
     if (c->is_marker) {
         memset(g->mask, 0, n * sizeof *g->mask);
     } else {
-        if (!grammar_matcher_mask(c->matcher, g->bits))
-            return err_set(e, ERR_TOO_LARGE, "the grammar needs more memory than its budget to go on from here");
+        if (!grammar_matcher_mask(c->matcher, g->bits) && c->phase != PHASE_OPENING) return false;
         for (size_t i = 0; i < n; i++) {
             uint64_t low = 2 * i < n_bits ? g->bits[2 * i] : 0, high = 2 * i + 1 < n_bits ? g->bits[2 * i + 1] : 0;
             g->mask[i] = low | high << 32;
         }
     }
     if (g->n_vocab % 64) g->mask[n - 1] &= (UINT64_C(1) << g->n_vocab % 64) - 1;
-    return c->phase != PHASE_OPENING || allow_marker(g, c, e);
+    return true;
 }
 
 static bool take_drawn(struct engine *g, struct constraint *c, uint32_t token)
@@ -277,12 +281,16 @@ static bool take_drawn(struct engine *g, struct constraint *c, uint32_t token)
     return g->ops.is_eog(g->ops.ctx, token) ? may_end(c) : constraint_take(g, c, token);
 }
 
-/* Out of budget in free text: the grammar is given up there, for nothing was promised. */
-static bool give_up(struct constraint *c)
+/* The grammar cannot go on. It is given up where nothing was promised: in free text, or when it is only a help. */
+static bool give_up(struct constraint *c, struct err *e)
 {
-    if (c->phase != PHASE_ANSWER || grammar_matcher_constrains(c->matcher)) return false;
+    if (!c->is_help && (c->phase != PHASE_ANSWER || grammar_matcher_constrains(c->matcher)))
+        return err_set(e, ERR_TOO_LARGE,
+                       "the grammar cannot go on from here: out of its budget of memory, or a dead end");
+    log_warn("a grammar was given up in mid-answer: out of its budget of memory, or a dead end");
     grammar_matcher_destroy(c->matcher);
     c->matcher = NULL;
+    if (c->phase != PHASE_REASONING) c->phase = PHASE_ANSWER;
     return true;
 }
 
@@ -293,11 +301,15 @@ bool constraint_draw(struct engine *g, struct constraint *c, struct sampler_choi
     if (!sampler_draw(sampler, out, logits, NULL)) return err_set(e, ERR_INTERNAL, "the model gave no usable logits");
     if (take_drawn(g, c, out->token)) return true;
     if (c->phase == PHASE_REASONING) return c->close_now = *must_close = true;
-    if (!make_mask(g, c, e)) return give_up(c);
-    if (!sampler_draw(sampler, out, logits, g->mask))
-        return err_set(e, ERR_INTERNAL, "the model gave no usable logits for what the grammar allows");
-    return take_drawn(g, c, out->token) ||
-           err_set(e, ERR_TOO_LARGE, "the grammar needs more memory than its budget to go on from here");
+    struct sampler_choice drawn = *out; /* what the model says if the grammar has to go */
+    if (make_mask(g, c)) {
+        if (!allow_marker(g, c, e)) return false;
+        if (!sampler_draw(sampler, out, logits, g->mask))
+            return err_set(e, ERR_INTERNAL, "the model gave no usable logits for what the grammar allows");
+        if (take_drawn(g, c, out->token)) return true;
+    }
+    *out = drawn;
+    return give_up(c, e);
 }
 
 /* ---- what needs no model ---- */

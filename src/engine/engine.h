@@ -85,8 +85,10 @@ struct engine_request {
     bool show_control; /* control tokens appear in the text (dialects need them) */
     /* What the answer must be, from behind the reasoning on; NULL = free. Only the engine uses it from a successful
      * submit on; it keeps a reference of its own, and lets go of it before the last event is sent. When the grammar
-     * runs out of its budget where it constrains, the request fails with ERR_TOO_LARGE. */
+     * cannot go on (it is out of its budget, or in a dead end) the request fails with ERR_TOO_LARGE; with
+     * grammar_is_help it goes on without. */
     struct grammar *grammar;
+    bool grammar_is_help;
     struct engine_reasoning reasoning;
     engine_sink *sink;
     void *ctx;

@@ -2,6 +2,7 @@
 #include "local/constrain.h"
 
 #include <jansson.h>
+#include <stdio.h>
 #include <string.h>
 
 #include "base/alloc.h"
@@ -28,7 +29,7 @@ void constraints_deinit(struct constraints *c)
 
 void lent_grammar_init(struct lent_grammar *l)
 {
-    l->grammar = NULL;
+    *l = (struct lent_grammar){0};
     buf_init(&l->key, KEY_MAX_BYTES);
 }
 
@@ -139,6 +140,37 @@ static void note_widened(const struct grammar *g, struct chat_request *req)
     buf_deinit(&lines);
 }
 
+/* Whether any value fits a schema that must hold: else an answer would run into a dead end. */
+static bool satisfiable(struct str where, const json_t *schema, struct err *e)
+{
+    struct grammar_options o;
+    struct buf text, path;
+    grammar_options_init(&o);
+    buf_init(&text, KEY_MAX_BYTES);
+    buf_init(&path, 4096);
+    if (buf_append(&path, where)) o.where = path.ptr;
+    bool ok = append_json(&text, schema) || err_set(e, ERR_INVALID, "%.*s: the schema is too large", STR_ARG(where));
+    struct grammar *g = ok ? grammar_from_schema(buf_str(&text), &o, e) : NULL;
+    ok =
+        g && (grammar_satisfiable(g) || err_set(e, ERR_INVALID, "%.*s: nothing satisfies this schema", STR_ARG(where)));
+    grammar_unref(g);
+    buf_deinit(&text);
+    buf_deinit(&path);
+    return ok;
+}
+
+static bool all_satisfiable(const struct dialect_grammar_options *o, struct err *e)
+{
+    char where[64];
+    bool ok = !o->output_schema || satisfiable(str_from(o->output_where), o->output_schema, e);
+    for (size_t i = 0; ok && i < o->n_tools; i++) {
+        if (!o->tools[i].strict || o->tools[i].withheld) continue;
+        snprintf(where, sizeof where, "tools.%zu.input_schema", i);
+        ok = satisfiable(str_from(where), o->tools[i].schema, e);
+    }
+    return ok;
+}
+
 /* A tool list fails a request only where it asks to be strict; otherwise decoding is free then, and the client is told.
  */
 static bool take_tools(struct lent_grammar *out, struct constraints *c, struct chat_request *req,
@@ -162,9 +194,11 @@ static bool take_tools(struct lent_grammar *out, struct constraints *c, struct c
     if (!ok) err_set(e, ERR_INVALID, "tools: the schemas are larger than %zu bytes", KEY_MAX_BYTES);
     if (ok) out->grammar = grammar_cache_take(c->cache, buf_str(&out->key));
     if (ok && !out->grammar) {
-        out->grammar = dialect_grammar(c->dialect, &o, e);
-        ok = check(out, STR("tools"), e);
+        ok = all_satisfiable(&o, e);
+        if (ok) out->grammar = dialect_grammar(c->dialect, &o, e);
+        ok = ok && check(out, STR("tools"), e);
     }
+    out->is_help = !strict;
     if (ok) note_widened(out->grammar, req);
     else if (strict) e->kind = ERR_INVALID;
     else chat_note(req, "tools: calls are not constrained: %s", e->msg);

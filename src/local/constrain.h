@@ -26,6 +26,7 @@ void constraints_deinit(struct constraints *c);
 struct lent_grammar {
     struct grammar *grammar; /* NULL = the answer is free */
     struct buf key;
+    bool is_help; /* nothing strict was asked for: the engine may give it up */
 };
 void lent_grammar_init(struct lent_grammar *l);
 /* Compiles or borrows. ERR_INVALID names the place and keyword of what was asked to be strict and cannot be enforced

@@ -163,6 +163,7 @@ static bool submit_to_engine(struct job *job, const struct token_list *prompt, c
         .salt = job->req->salt,
         .show_control = l->show_control,
         .grammar = job->grammar.grammar,
+        .grammar_is_help = job->grammar.is_help,
         .reasoning = *reasoning,
         .sink = on_engine_event,
         .ctx = job,

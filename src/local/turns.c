@@ -181,27 +181,46 @@ static void append_function(struct buf *out, const struct chat_tool *tool)
     json_decref(function);
 }
 
-/* What changes from here on. A tool of the list at the start can only come back; others are shown with every addition.
- */
+/* Whether the blocks' tool is to be shown here: one of the list at the start can only come back. */
+static bool is_new(const struct builder *b, const struct chat_block *x)
+{
+    return x->kind == CHAT_TOOL_ADDITION && b->req->tools[x->tool].deferred;
+}
+
+/* A run of new tools. Where the prompt does not begin with any, how to call them has not been said yet. */
+static void append_new(const struct builder *b, struct buf *out, const struct chat_block *blocks, size_t n)
+{
+    const struct chat_request *req = b->req;
+    bool is_told = false;
+    for (size_t i = 0; i < req->n_tools && !is_told; i++) is_told = turns_shows_tool(req, &req->tools[i]);
+    if (!is_told) {
+        struct chat_tool *tools = mem_alloc(n * sizeof *tools);
+        for (size_t i = 0; i < n; i++) tools[i] = req->tools[blocks[i].tool];
+        if (!dialect_tools_text(b->dialect, out, tools, n)) out->failed = true;
+        mem_free(tools);
+        return;
+    }
+    buf_append(out, STR("From here on these functions can be called:\n<functions>\n"));
+    for (size_t i = 0; i < n; i++) append_function(out, &req->tools[blocks[i].tool]);
+    buf_append(out, STR("</functions>"));
+}
+
+/* What changes from here on. */
 static void append_changes(const struct builder *b, struct buf *out, const struct chat_block *blocks, size_t n)
 {
-    bool in_functions = false;
-    for (size_t i = 0; i < n; i++) {
+    for (size_t i = 0, end; i < n; i = end) {
         const struct chat_block *x = &blocks[i];
+        end = i + 1;
         if (x->kind != CHAT_TOOL_ADDITION && x->kind != CHAT_TOOL_REMOVAL) continue;
-        const struct chat_tool *tool = &b->req->tools[x->tool];
-        bool is_shown = x->kind == CHAT_TOOL_ADDITION && tool->deferred;
-        if (in_functions && !is_shown) buf_append(out, STR("</functions>"));
-        if (!is_shown || !in_functions) buf_append(out, out->len ? STR("\n\n") : STR(""));
-        if (is_shown && !in_functions)
-            buf_append(out, STR("From here on these functions can be called:\n<functions>\n"));
-        if (is_shown) append_function(out, tool);
-        else
-            buf_printf(out, "From here on the function %.*s can %s.", STR_ARG(tool->name),
+        if (out->len) buf_append(out, STR("\n\n"));
+        if (is_new(b, x)) {
+            while (end < n && is_new(b, &blocks[end])) end++;
+            append_new(b, out, x, end - i);
+        } else {
+            buf_printf(out, "From here on the function %.*s can %s.", STR_ARG(b->req->tools[x->tool].name),
                        x->kind == CHAT_TOOL_ADDITION ? "be called again" : "no longer be called");
-        in_functions = is_shown;
+        }
     }
-    if (in_functions) buf_append(out, STR("</functions>"));
 }
 
 /* ---- results ---- */

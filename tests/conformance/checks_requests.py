@@ -139,7 +139,7 @@ def a_tool_is_called_of_the_model_s_own_accord(s):
 @check("2.1/tool_choice", "9/17")
 def tool_choices_are_enforced(s):
     m = s.create("Say hello.", tools=[WEATHER, CLOCK], tool_choice={"type": "any"})
-    assert calls(m) and not text(m), m
+    assert calls(m), m
     m = s.create(ASK_CALL, tools=[WEATHER, CLOCK], tool_choice={"type": "none"})
     assert not calls(m) and m["stop_reason"] != "tool_use", m
     one = s.create(ASK_CALL, tools=[WEATHER, CLOCK], tool_choice={"type": "any", "disable_parallel_tool_use": True})

@@ -39,6 +39,18 @@ def test_bad_values_say_what_is_expected(args):
     assert "expected" in r.stderr or "needs a value" in r.stderr
 
 
+def test_run_and_bench_under_a_schema(model_path, tmp_path):
+    schema, odd = tmp_path / "schema.json", tmp_path / "odd.json"
+    schema.write_text('{"type": "array", "items": {"enum": ["red", "green"]}, "minItems": 1, "maxItems": 3}')
+    odd.write_text('{"properties": {"a": {"pattern": "(?=x)"}}}')
+    r = parley("run", "-m", model_path, "-q", "--schema", str(schema), "-p", "Two colours?")
+    assert r.returncode == 0 and set(json.loads(r.stdout)) <= {"red", "green"}
+    r = parley("run", "-m", model_path, "-q", "--schema", str(odd), "-p", "Two colours?")
+    assert r.returncode == 1 and "schema.properties.a.pattern" in r.stderr
+    r = parley("bench", "-m", model_path, "-q", "--schema", str(schema), "-n", "8", "-r", "1", "--json")
+    assert r.returncode == 0 and json.loads(r.stdout)[0]["schema_ts"] > 0
+
+
 def test_run_prompt_and_stdin(model_path):
     flags = ["-m", model_path, "--temp", "0", "-n", "30"]
     a = parley("run", *flags, "-p", "What is the capital of France?")

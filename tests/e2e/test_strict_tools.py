@@ -105,9 +105,7 @@ def test_json_or_a_call(ask):
     for seed in range(3):
         m = ask(output_config={"format": form}, seed=seed)
         kinds = {b.type for b in m.content}
-        if m.stop_reason == "max_tokens" and calls(m):
-            continue  # the beginning of a further call, cut off before its name, is text
-        assert kinds in ({"text"}, {"tool_use"})
+        assert kinds in ({"text"}, {"tool_use"}) or m.stop_reason == "max_tokens"  # the call that was cut is text
         if kinds == {"text"}:
             assert set(json.loads(m.content[0].text)) == {"ok"} and len(m.content) == 1
         elif m.stop_reason == "tool_use":

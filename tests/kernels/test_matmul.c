@@ -167,6 +167,10 @@ void test_matmul(struct test *t)
     for (int type = 0; type < QUANT_N; type++) {
         const struct matmul_kernel *mk = &t->k.matmul[type];
         if (!mk->matmul) continue;
+        size_t row_bytes = 0;
+        quant_row_bytes(&row_bytes, (enum quant_type)type, 1536);
+        check(t, (double)mk->panel_bytes(1536) <= 1.12 * (double)(row_bytes * (size_t)t->k.panel_rows),
+              "%s: packed weights are larger than 1.12 times the file's", quant_format_get((uint32_t)type)->name);
         for (size_t i = 0; i < sizeof ks / sizeof ks[0]; i++) {
             if (ks[i] % mk->k_multiple) continue;
             test_product(t, (enum quant_type)type, ks[i], rand_int(&t->rng, 1, 33));

@@ -112,6 +112,34 @@ START_TEST(empty_blocks_are_left_out)
 }
 END_TEST
 
+START_TEST(omitted_thinking_leaves_its_signature)
+{
+    struct chat_event close_thinking = {.kind = CHAT_EVENT_BLOCK_CLOSE, .signature = STR("sealed")};
+    struct chat_event events[] = {
+        ev(CHAT_EVENT_START), open_block(CHAT_THINKING), delta(STR("se")),   delta(STR("cret")),
+        close_thinking,       open_block(CHAT_TEXT),     delta(STR("said")), ev(CHAT_EVENT_FINISH)};
+    for (int is_stream = 0; is_stream < 2; is_stream++) {
+        struct anthropic_answer a;
+        struct buf out;
+        buf_init(&out, 1 << 20);
+        anthropic_answer_init(&a, is_stream, STR("msg_1"), STR("m"), STR("req_1"));
+        a.omits_thinking = true;
+        for (size_t i = 0; i < N(events); i++) {
+            size_t before = out.len;
+            anthropic_answer_event(&a, &out, &events[i]);
+            if (is_stream && i == 3) ck_assert_uint_eq(out.len, before); /* silence: pings are the server's */
+        }
+        ck_assert_ptr_null(strstr(out.ptr, "cret"));
+        ck_assert_ptr_null(strstr(out.ptr, "thinking_delta"));
+        ck_assert_ptr_nonnull(strstr(out.ptr, is_stream ? "\"signature\":\"sealed\"}}"
+                                                        : "{\"type\":\"thinking\",\"thinking\":\"\",\"signature\":"
+                                                          "\"sealed\"},{\"type\":\"text\",\"text\":\"said\""));
+        anthropic_answer_deinit(&a);
+        buf_deinit(&out);
+    }
+}
+END_TEST
+
 START_TEST(characters_cut_by_deltas_are_joined)
 {
     /* "aé€😀" and a broken byte, cut at every pair of places. */
@@ -301,6 +329,7 @@ void add_answer(TCase *tc)
     tcase_add_test(tc, message_in_one_piece_has_all_required_keys);
     tcase_add_test(tc, broken_tool_input_is_kept_as_text);
     tcase_add_test(tc, empty_blocks_are_left_out);
+    tcase_add_test(tc, omitted_thinking_leaves_its_signature);
     tcase_add_test(tc, characters_cut_by_deltas_are_joined);
     tcase_add_test(tc, stop_reasons_follow_the_blocks);
     tcase_add_test(tc, usage_of_the_start_is_not_overwritten_by_zeros);

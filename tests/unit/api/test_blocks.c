@@ -55,6 +55,36 @@ START_TEST(image_that_is_none)
 }
 END_TEST
 
+START_TEST(images_that_are_too_large_are_all_named)
+{
+    static const struct anthropic_support sees = {.images = true, .tools = true};
+    struct anthropic_error e = {0};
+    struct chat_request *r;
+    struct buf out;
+    char body[] =
+        BODY(ASSISTANT("[{\"type\":\"tool_use\",\"id\":\"a\",\"name\":\"f\",\"input\":{}}]") "," USER(
+                 "[{\"type\":\"tool_result\",\"tool_use_id\":\"a\",\"content\":[" IMAGE(
+                     "image/gif",
+                     "R0lGODlhECcQJwAAAA==") "]}," TEXT("x") "," IMAGE("image/png",
+                                                                       PNG) "," IMAGE("image/gif",
+                                                                                      "R0lGODlhECcQJwAAAA==") "]"),
+             "");
+    ck_assert(!anthropic_request_decode(&r, body, sizeof body - 1, ANTHROPIC_CREATE, &sees, &e));
+    buf_init(&out, 4000);
+    anthropic_error_write(&out, &e, STR("req_1"));
+    ck_assert_msg(
+        strstr(out.ptr,
+               "\"details\":{\"error_code\":\"image_dimensions_too_large\",\"max_side_length_pixels\":8000,\"paths\":["
+               "\"messages.1.content.0.content.0\",\"messages.1.content.3\"]}") != NULL,
+        "%s", out.ptr);
+    ck_assert(
+        strstr(out.ptr,
+               "messages.1.content.0.content.0.source.data: Could not process image: the image is 10000 x 10000") !=
+        NULL);
+    buf_deinit(&out);
+}
+END_TEST
+
 START_TEST(image_over_ten_megabytes)
 {
     struct buf b;
@@ -211,6 +241,7 @@ void add_blocks(TCase *tc)
 {
     tcase_add_test(tc, image_in_user_and_result);
     tcase_add_test(tc, image_that_is_none);
+    tcase_add_test(tc, images_that_are_too_large_are_all_named);
     tcase_add_test(tc, image_over_ten_megabytes);
     tcase_add_test(tc, image_for_a_model_without_eyes);
     tcase_add_test(tc, document_of_text);

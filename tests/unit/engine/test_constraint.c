@@ -258,7 +258,7 @@ START_TEST(a_grammar_out_of_budget_fails_and_never_lies)
         "{\"type\":\"string\",\"pattern\":\"^(a|b|c|d)*a(a|b|c|d){14}$\",\"minLength\":100}";
     int n_failed = 0, n_done = 0;
     uint32_t token = 5;
-    for (size_t budget = 20000; budget < 400000; budget += budget / 20) {
+    for (size_t budget = 20000; budget < (size_t)8 << 20; budget += budget / 12) {
         struct err e;
         struct grammar *grammar = compile_within(schema, 1, budget, &e);
         if (!grammar) continue;
@@ -276,6 +276,29 @@ START_TEST(a_grammar_out_of_budget_fails_and_never_lies)
     }
     ck_assert_int_gt(n_failed, 0);
     ck_assert_int_gt(n_done, 0);
+    engine_destroy(g);
+}
+END_TEST
+
+START_TEST(a_grammar_that_is_only_a_help_is_given_up)
+{
+    struct toy t = a_toy();
+    struct engine *g = toy_engine(&t, &room);
+    static const char dead_end[] = "{\"type\":\"string\",\"pattern\":\"^(a|b|c|d)*a(a|b|c|d){14}$\",\"minLength\":100}";
+    struct err e;
+    struct grammar *grammar = NULL;
+    for (size_t budget = 20000; !grammar; budget += 2000) grammar = compile_within(dead_end, 1, budget, &e);
+    uint32_t token = 5;
+    struct result got;
+    for (int help = 0; help < 2; help++) {
+        struct engine_request r = sampled(&got, &token, 1, grammar, 1);
+        r.max_tokens = 300;
+        r.grammar_is_help = help;
+        toy_run(g, &got, &r);
+        ck_assert_int_eq(got.last.kind, help ? ENGINE_FINISHED : ENGINE_FAILED);
+    }
+    ck_assert_uint_eq(got.last.n_generated, 300); /* this model never ends by itself */
+    grammar_unref(grammar);
     engine_destroy(g);
 }
 END_TEST
@@ -550,6 +573,7 @@ void add_constraint_tests(TCase *tc)
     tcase_add_test(tc, the_length_limit_cuts_forced_text_exactly);
     tcase_add_test(tc, stop_strings_hold_in_forced_text);
     tcase_add_test(tc, a_grammar_out_of_budget_fails_and_never_lies);
+    tcase_add_test(tc, a_grammar_that_is_only_a_help_is_given_up);
     tcase_add_test(tc, a_cancelled_answer_lets_go_of_its_grammar);
     tcase_add_test(tc, reasoning_is_free_and_the_answer_keeps_to_the_grammar);
     tcase_add_test(tc, the_budget_forces_the_end);

@@ -127,6 +127,10 @@ START_TEST(what_must_hold_and_cannot_is_refused_by_name)
     r = request(NULL, false, CHAT_TOOLS_AUTO);
     set_output(r, "{\"type\":\"string\",\"minLength\":3,\"maxLength\":2}");
     ck_assert(!take(&c, r, NULL, NULL, &e) && e.kind == ERR_INVALID);
+    static const char never[] = "{\"type\":\"object\",\"properties\":{\"a\":{\"not\":{}}},\"required\":[\"a\"]}";
+    ck_assert(!take(&c, request(never, true, CHAT_TOOLS_AUTO), NULL, NULL, &e) && e.kind == ERR_INVALID);
+    ck_assert_msg(strstr(e.msg, "tools.0.input_schema") != NULL, "%s", e.msg);
+    ck_assert(take(&c, request(never, false, CHAT_TOOLS_ANY), NULL, NULL, &e));
     constraints_deinit(&c);
 }
 END_TEST
@@ -142,6 +146,36 @@ START_TEST(other_tools_are_widened_and_that_is_noted)
         ck_assert(g && noted);
     }
     ck_assert(take(&c, request(number, false, CHAT_TOOLS_ANY), &g, &noted, &e) && g && !noted);
+    constraints_deinit(&c);
+}
+END_TEST
+
+START_TEST(where_messages_have_headers_the_value_stands_in_the_last)
+{
+    struct constraints c;
+    struct lent_grammar lent;
+    struct prompt prompt;
+    struct err e = {0};
+    constraints_init(&c, dialect_find(STR("harmony")));
+    for (int thinks = 0; thinks < 2; thinks++) {
+        struct chat_request *r = request(NULL, false, CHAT_TOOLS_AUTO);
+        set_output(r, number);
+        prompt_init(&prompt);
+        prompt.may_think = thinks;
+        lent_grammar_init(&lent);
+        ck_assert_msg(constrain_take(&lent, &c, r, &prompt, &e), "%s", e.msg);
+        ck_assert(grammar_check(lent.grammar, STR("<|channel|>final<|message|>{\"n\": 0.3}"), &e));
+        ck_assert(!grammar_check(lent.grammar, STR("<|channel|>final<|message|>no"), &e));
+        ck_assert(!grammar_check(lent.grammar, STR("{\"n\": 0.3}"), &e));
+        bool thought = grammar_check(lent.grammar,
+                                     STR("<|channel|>analysis<|message|>hm<|end|><|start|>assistant<|channel|>final"
+                                         "<|message|>{\"n\": 0.3}"),
+                                     &e);
+        ck_assert_int_eq(thought, thinks);
+        lent_grammar_deinit(&lent, &c);
+        prompt_deinit(&prompt);
+        chat_request_destroy(r);
+    }
     constraints_deinit(&c);
 }
 END_TEST
@@ -196,6 +230,7 @@ void add_constrain_tests(TCase *tc)
     tcase_add_test(tc, demands_have_one_and_it_is_lent_again);
     tcase_add_test(tc, numbers_of_a_schema_stay_what_they_are);
     tcase_add_test(tc, what_must_hold_and_cannot_is_refused_by_name);
+    tcase_add_test(tc, where_messages_have_headers_the_value_stands_in_the_last);
     tcase_add_test(tc, other_tools_are_widened_and_that_is_noted);
     tcase_add_test(tc, the_section_is_as_the_prompt_left_it);
     tcase_add_test(tc, budgets_come_from_the_client_or_the_effort);

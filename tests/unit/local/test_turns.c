@@ -217,6 +217,23 @@ START_TEST(tools_that_come_and_go_leave_the_start_alone)
 }
 END_TEST
 
+START_TEST(the_first_tools_that_come_bring_the_way_to_call_them)
+{
+    char *got = show(
+        FULL,
+        "{\"model\":\"m\",\"messages\":[{\"role\":\"user\",\"content\":\"ask\"},{\"role\":\"system\",\"content\":[{"
+        "\"type\":\"tool_addition\",\"tool\":{\"type\":\"tool_definition\",\"definition\":" TOOL "}}]}]}",
+        NULL);
+    static const char *const parts[] = {"<user>ask<system>", "About", "<tool_call>"};
+    const char *at = got;
+    for (size_t i = 0; i < sizeof parts / sizeof *parts; i++) {
+        at = strstr(at, parts[i]);
+        ck_assert_msg(at != NULL, "%s: %s", parts[i], got);
+    }
+    mem_free(got);
+}
+END_TEST
+
 /* ---- memory ---- */
 
 static void add(struct call_memory *m, const char *id, const char *raw)
@@ -314,6 +331,7 @@ static void add_tests(TCase *tc)
     tcase_add_test(tc, system_turns_that_may_not_stand_there_become_reminders);
     tcase_add_test(tc, deferred_tools_are_shown_where_they_are_referred_to);
     tcase_add_test(tc, tools_that_come_and_go_leave_the_start_alone);
+    tcase_add_test(tc, the_first_tools_that_come_bring_the_way_to_call_them);
     tcase_add_test(tc, what_means_the_same_is_remembered);
     tcase_add_test(tc, text_answers_are_remembered_by_their_words);
     tcase_add_test(tc, memory_is_bounded_and_drops_what_was_not_used);

@@ -446,4 +446,5 @@ void add_messages(TCase *tc)
 void add_routes(TCase *tc);
 void add_threads(TCase *tc);
 void add_generations(TCase *tc);
-UNIT_MAIN("server", add_messages, add_routes, add_threads, add_generations)
+void add_documents(TCase *tc);
+UNIT_MAIN("server", add_messages, add_routes, add_threads, add_generations, add_documents)
