@@ -14,40 +14,51 @@
 #define MAX_STATES 200000
 #define UNKNOWN (-2)
 
-/* Splits classes so that bytes of one class are all inside or all outside of s. */
-static void split_classes(struct dfa *d, const struct byteset *s)
+struct classes {
+    struct dfa *d;
+    uint16_t size[256];
+};
+
+static void split_byte(struct classes *c, uint8_t b)
 {
-    int16_t moved[256];
-    memset(moved, -1, sizeof moved);
-    bool outside[256] = {false};
-    for (int b = 0; b < 256; b++)
-        if (!byteset_has(s, (uint8_t)b)) outside[d->class_of[b]] = true;
-    for (int b = 0; b < 256; b++) {
-        uint8_t c = d->class_of[b];
-        if (!byteset_has(s, (uint8_t)b) || !outside[c]) continue;
-        if (moved[c] < 0) moved[c] = (int16_t)d->n_classes++;
-        d->class_of[b] = (uint8_t)moved[c];
-    }
+    uint8_t from = c->d->class_of[b];
+    if (c->size[from] == 1) return;
+    c->size[from]--;
+    c->size[c->d->n_classes] = 1;
+    c->d->class_of[b] = (uint8_t)c->d->n_classes++;
 }
 
-static void split_strings(struct grammar *g, struct dfa *d, const struct term *t)
+/* Splits classes so that bytes of one class are all inside or all outside of s. */
+static void split_classes(struct classes *c, const struct byteset *s)
 {
-    struct byteset used = {{0}};
+    uint16_t inside[256] = {0}, moved[256] = {0};
+    for (int w = 0; w < 4; w++)
+        for (uint64_t bits = s->w[w]; bits; bits &= bits - 1) inside[c->d->class_of[w * 64 + __builtin_ctzll(bits)]]++;
+    for (int i = 0, n = c->d->n_classes; i < n; i++) /* moved: 1 + the new class */
+        if (inside[i] && inside[i] < c->size[i]) {
+            c->size[i] = (uint16_t)(c->size[i] - inside[i]);
+            c->size[c->d->n_classes] = inside[i];
+            moved[i] = (uint16_t)++c->d->n_classes;
+        }
+    for (int w = 0; w < 4; w++)
+        for (uint64_t bits = s->w[w]; bits; bits &= bits - 1) {
+            uint8_t *class = &c->d->class_of[w * 64 + __builtin_ctzll(bits)];
+            if (moved[*class]) *class = (uint8_t)(moved[*class] - 1);
+        }
+}
+
+static void split_strings(struct grammar *g, struct classes *c, const struct term *t)
+{
     for (uint32_t i = t->min; i < t->max; i++) {
         struct str s = g->terms.tables[t->a].items[i];
-        for (size_t k = t->b; k < s.len; k++) byteset_add(&used, (uint8_t)s.ptr[k]);
-    }
-    for (int b = 0; b < 256; b++) {
-        if (!byteset_has(&used, (uint8_t)b)) continue;
-        struct byteset one = {{0}};
-        byteset_add(&one, (uint8_t)b);
-        split_classes(d, &one);
+        for (size_t k = t->b; k < s.len; k++) split_byte(c, (uint8_t)s.ptr[k]);
     }
 }
 
 static bool find_classes(struct grammar *g, struct dfa *d, uint32_t root)
 {
     size_t n = g->terms.n, top = 0, cap = 0;
+    struct classes classes = {.d = d, .size = {256}};
     uint8_t *seen = mem_try_zalloc(n);
     uint32_t *stack = NULL;
     bool ok = seen && GROW(g, stack, cap, 16);
@@ -57,8 +68,8 @@ static bool find_classes(struct grammar *g, struct dfa *d, uint32_t root)
         if (seen[id]) continue;
         seen[id] = 1;
         const struct term *t = &g->terms.items[id];
-        if (t->kind == TERM_KIND_SET) split_classes(d, &g->terms.sets[t->a]);
-        if (t->kind == TERM_KIND_STRS) split_strings(g, d, t);
+        if (t->kind == TERM_KIND_SET) split_classes(&classes, &g->terms.sets[t->a]);
+        if (t->kind == TERM_KIND_STRS) split_strings(g, &classes, t);
         if (!GROW(g, stack, cap, top + 2 + t->n)) ok = false;
         else if (t->kind == TERM_KIND_CAT) stack[top++] = t->a, stack[top++] = t->b;
         else if (t->kind == TERM_KIND_REP || t->kind == TERM_KIND_NOT) stack[top++] = t->a;

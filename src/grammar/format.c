@@ -2,6 +2,7 @@
  * length or a second pattern that must not match. Sources: RFC 3339 (dates; leap seconds in whole and half-hour
  * offsets), RFC 5321 and 1123 (mail, host names), RFC 4291 (IPv6), RFC 3986 and 3987 (URI, IRI), RFC 6570 (templates),
  * RFC 6901 (pointers). */
+#include <assert.h>
 #include <string.h>
 
 #include "base/buf.h"
@@ -104,18 +105,26 @@ static bool time_term(struct grammar *g, uint32_t *out, const char *before)
     return ok;
 }
 
-bool format_term(struct grammar *g, uint32_t *out, struct str name)
+static bool build(struct grammar *g, uint32_t *out, const struct row *r)
 {
     uint32_t t;
-    if (str_eq(name, STR("time"))) return time_term(g, out, "");
-    if (str_eq(name, STR("date-time"))) return time_term(g, out, DATE "[Tt]");
-    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
-        const struct row *r = &rows[i];
-        if (!str_eq(name, str_from(r->name))) continue;
-        if (!regex_parse(g, out, str_from(r->pattern), NULL)) return false;
-        if (r->max_length) *out = term_and2(g, *out, term_repeat(g, g->terms.any_char, 0, r->max_length));
-        if (r->never && regex_parse(g, &t, str_from(r->never), NULL)) *out = term_without(g, *out, t);
-        return true;
-    }
-    return false;
+    if (!regex_parse(g, out, str_from(r->pattern), NULL)) return false;
+    if (r->max_length) *out = term_and2(g, *out, term_repeat(g, g->terms.any_char, 0, r->max_length));
+    if (r->never && regex_parse(g, &t, str_from(r->never), NULL)) *out = term_without(g, *out, t);
+    return true;
+}
+
+bool format_term(struct grammar *g, uint32_t *out, struct str name)
+{
+    enum { N_ROWS = sizeof rows / sizeof *rows, TIME = N_ROWS, DATE_TIME };
+    static_assert(DATE_TIME < MAX_FORMATS, "room for every format");
+    size_t i = 0;
+    while (i < N_ROWS && !str_eq(name, str_from(rows[i].name))) i++;
+    if (str_eq(name, STR("time"))) i = TIME;
+    if (str_eq(name, STR("date-time"))) i = DATE_TIME;
+    if (i == N_ROWS && !str_eq(name, STR("time"))) return false;
+    if (g->formats[i] != TERM_NONE) return *out = g->formats[i], true;
+    bool ok = i < N_ROWS ? build(g, out, &rows[i]) : time_term(g, out, i == TIME ? "" : DATE "[Tt]");
+    if (ok) g->formats[i] = *out;
+    return ok;
 }

@@ -132,6 +132,10 @@ bool regex_parse(struct grammar *g, uint32_t *out, struct str pattern, struct er
 /* After "[": the class up to "]", for GBNF too. */
 bool regex_class(struct grammar *g, uint32_t *out, struct str s, size_t *at, struct err *e);
 bool regex_bounds(struct str s, size_t *at, uint32_t *min, uint32_t *max); /* at a "{" */
+/* The characters with a property as \p{name} has it, in order; SIZE_MAX when it is not known (or needs more than cap).
+ */
+size_t unicode_property(struct codepoints *list, size_t cap, struct str name);
+#define MAX_FORMATS 32
 /* The texts of a named format; false when the name is not known. */
 bool format_term(struct grammar *g, uint32_t *out, struct str name);
 
@@ -405,6 +409,7 @@ struct grammar {
     uint32_t max_space;
     const char *where;
     struct terms terms;
+    uint32_t formats[MAX_FORMATS]; /* terms of the formats that were used */
     struct dfa **dfas;
     size_t n_dfas, dfas_cap;
     struct schema schema;

@@ -1,14 +1,15 @@
 /* regex: the regular part of ECMA-262 patterns (with the u flag's reading of characters) to a term over UTF-8.
  * Anchors are resolved while building: a pattern denotes the set of whole texts in which it matches somewhere.
- * Unsupported: lookaround, back references, \b \B, Unicode properties beyond a few. */
+ * Unsupported: lookaround, back references, \b \B. */
 #include <string.h>
 
+#include "base/alloc.h"
 #include "base/utf8.h"
 #include "grammar/grammar_internal.h"
 
 #define MAX_PATTERN 20000
 #define MAX_DEPTH 100
-#define MAX_RANGES 128
+#define MAX_RANGES 4096
 
 /* A piece is the terms of an expression by what its edges need: [start][end], where start = the match must begin at the
  * text's start, end = it must end at the text's end. So (^a|b$)c? stays exact without lookaround. */
@@ -92,14 +93,22 @@ static struct piece repeat(struct parser *p, const struct piece *x, uint32_t min
 
 /* ---- characters ---- */
 
-struct ranges {
-    struct codepoints r[MAX_RANGES];
-    size_t n;
+struct ranges { /* in the grammar's arena */
+    struct codepoints *r;
+    size_t n, cap;
 };
 
 static bool add_range(struct parser *p, struct ranges *rs, uint32_t lo, uint32_t hi)
 {
     if (rs->n == MAX_RANGES) return fail(p, "a character class with too many ranges");
+    if (rs->n == rs->cap) {
+        size_t cap = rs->cap ? rs->cap * 2 : 8;
+        struct codepoints *more = grammar_alloc(p->g, cap * sizeof *more);
+        if (!more) return fail(p, "no memory for a character class");
+        if (rs->n) memcpy(more, rs->r, rs->n * sizeof *more);
+        rs->r = more;
+        rs->cap = cap;
+    }
     rs->r[rs->n++] = (struct codepoints){lo, hi};
     return true;
 }
@@ -135,15 +144,28 @@ static bool class_escape(struct parser *p, struct ranges *out, char c)
     struct ranges in = {.n = 0};
     char low = (char)(c | 0x20);
     const struct codepoints *from = low == 'd' ? digit : low == 'w' ? word : low == 's' ? space : NULL;
+    size_t n = low == 'd' ? 1 : low == 'w' ? 4 : 10;
     if (!from) return false;
-    in.n = low == 'd' ? 1 : low == 'w' ? 4 : 10;
-    memcpy(in.r, from, in.n * sizeof *from);
-    if (c == low) {
-        for (size_t i = 0; i < in.n; i++)
-            if (!add_range(p, out, in.r[i].lo, in.r[i].hi)) return false;
-        return true;
-    }
-    return invert(p, out, &in);
+    for (size_t i = 0; i < n; i++)
+        if (!add_range(p, c == low ? out : &in, from[i].lo, from[i].hi)) return false;
+    return c == low || invert(p, out, &in);
+}
+
+/* Behind \p or \P: {name}. */
+static bool property_escape(struct parser *p, struct ranges *out, bool negative)
+{
+    struct ranges in = {.n = 0};
+    size_t from = p->at + 1, end = from;
+    if (p->at == p->s.len || p->s.ptr[p->at] != '{') return fail(p, "\\p without a name in braces");
+    while (end < p->s.len && p->s.ptr[end] != '}') end++;
+    struct codepoints *list = end < p->s.len ? mem_try_alloc(MAX_RANGES * sizeof *list) : NULL;
+    if (!list) return fail(p, "a \\p{...} that is not closed");
+    size_t n = unicode_property(list, MAX_RANGES, str_slice(p->s, from, end));
+    bool ok = n != SIZE_MAX || fail(p, "an unknown Unicode property");
+    for (size_t i = 0; ok && i < n; i++) ok = add_range(p, negative ? &in : out, list[i].lo, list[i].hi);
+    mem_free(list);
+    p->at = end + 1;
+    return ok && (!negative || invert(p, out, &in));
 }
 
 static bool hex_digits(struct parser *p, uint32_t *out, size_t n)
@@ -199,7 +221,11 @@ static bool escape(struct parser *p, uint32_t *out, struct ranges *rs, bool *is_
     }
     if ((c == 'b' || c == 'B') && !in_class) return fail(p, "\\b (word borders are not supported)");
     if ((c >= '1' && c <= '9') || c == 'k') return fail(p, "a back reference (not supported)");
-    if (c == 'p' || c == 'P') return fail(p, "\\p (Unicode properties are not supported)");
+    if (c == 'p' || c == 'P') {
+        p->at++;
+        *is_class = true;
+        return property_escape(p, rs, c == 'P');
+    }
     if (c == 'u' || c == 'x') {
         p->at++;
         return c == 'u' ? unicode_escape(p, out) : hex_digits(p, out, 2);
@@ -305,7 +331,7 @@ static bool atom(struct parser *p, struct piece *out)
     case '\\':
         p->at++;
         if (!escape(p, &cp, &rs, &is_class, false)) return false;
-        if (!is_class) rs.r[rs.n++] = (struct codepoints){cp, cp};
+        if (!is_class && !add_range(p, &rs, cp, cp)) return false;
         return *out = piece_of(term_chars(p->g, rs.r, rs.n)), true;
     default: break;
     }

@@ -389,7 +389,9 @@ static uint32_t byte_span(struct grammar *g, const uint8_t *lo, const uint8_t *h
 uint32_t term_chars(struct grammar *g, const struct codepoints *list, size_t n)
 {
     static const uint32_t limits[] = {0x7f, 0x7ff, 0xd7ff, 0xffff, 0x10ffff};
-    uint32_t all = TERM_NONE;
+    uint32_t parts[256];
+    size_t n_parts = 1;
+    parts[0] = TERM_NONE; /* what was joined before: one union for many spans, not one for each */
     for (size_t i = 0; i < n; i++) {
         uint32_t lo = list[i].lo, hi = list[i].hi > 0x10ffff ? 0x10ffff : list[i].hi;
         for (size_t k = 0; k < 5 && lo <= hi; k++) {
@@ -401,9 +403,12 @@ uint32_t term_chars(struct grammar *g, const struct codepoints *list, size_t n)
             uint8_t a[4], b[4];
             size_t len = utf8_encode((char *)a, lo);
             utf8_encode((char *)b, end);
-            all = term_alt2(g, all, byte_span(g, a, b, len));
+            parts[n_parts++] = byte_span(g, a, b, len);
             lo = end + 1;
+            if (n_parts < 256) continue;
+            parts[0] = term_alt(g, parts, n_parts);
+            n_parts = 1;
         }
     }
-    return all;
+    return term_alt(g, parts, n_parts);
 }

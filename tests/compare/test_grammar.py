@@ -72,3 +72,10 @@ def test_walks_through_masks_end_in_valid_json(build, model, schema):
     for text in texts:
         value = json.loads(text, parse_float=decimal.Decimal, object_pairs_hook=members)
         validator.validate(value)
+
+
+def test_the_library_works_on_its_own(build):
+    """docs/grammar.md's example: its model likes any order, the grammar makes it a person of age."""
+    out = subprocess.run([build / "tests/grammar_example"], check=True, capture_output=True, text=True).stdout
+    person = json.loads(out)
+    assert person.keys() == {"name", "age"} and person["age"] >= 18

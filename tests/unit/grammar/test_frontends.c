@@ -33,9 +33,29 @@ START_TEST(a_regex_takes_whole_texts)
 }
 END_TEST
 
+START_TEST(characters_can_be_named_by_their_properties)
+{
+    struct grammar_options o;
+    struct err e = {0};
+    grammar_options_init(&o);
+    struct grammar *g =
+        grammar_from_regex(STR("^\\p{Lu}[\\p{Letter}\\p{Nd}_]*(\\p{Script=Greek}|\\P{ASCII})?$"), &o, &e);
+    ck_assert_msg(g != NULL, "%s", e.msg);
+    ck_assert(ok(g, "\xc3\x89t\xc3\xa9_7"));       /* \u00c9t\u00e9_7 */
+    ck_assert(ok(g, "A\xe0\xa5\xa7\xe4\xb8\xad")); /* a Devanagari digit, a Han character */
+    ck_assert(ok(g, "A\xf0\x90\x90\x80\xce\xa9")); /* Deseret, Greek */
+    ck_assert(ok(g, "A\xf3\xb0\x80\x80"));         /* private use: not ASCII */
+    ck_assert(!ok(g, "a"));
+    ck_assert(!ok(g, "A-"));
+    ck_assert(!ok(g, "A\xf3\xb0\x80\x80x"));
+    grammar_unref(g);
+}
+END_TEST
+
 START_TEST(what_no_automaton_can_do_is_an_error)
 {
-    static const char *const patterns[] = {"(?!a)b", "(a)\\1", "a\\b", "(", "a)", "[z-a]", "a{3,2}", "*", "\\p{L}"};
+    static const char *const patterns[] = {"(?!a)b", "(a)\\1", "a\\b",          "(",   "a)",   "[z-a]",
+                                           "a{3,2}", "*",      "\\p{Nonsense}", "\\p", "\\p{L"};
     struct grammar_options o;
     struct err e;
     grammar_options_init(&o);
@@ -56,6 +76,19 @@ START_TEST(recursive_rules_balance)
     ck_assert(!ok(g, "[1,[2]"));
     ck_assert(!ok(g, "[x]"));
     ck_assert(!ok(g, "[1,]"));
+    grammar_unref(g);
+}
+END_TEST
+
+START_TEST(root_may_contain_itself)
+{
+    struct err e = {0};
+    struct grammar *g = gbnf("root ::= \"[\" item (\",\" item)* \"]\"\nitem ::= [0-9]+ | root", &e);
+    ck_assert_msg(g != NULL, "%s", e.msg);
+    ck_assert(ok(g, "[1]"));
+    ck_assert(ok(g, "[1,[22,[3]],4]"));
+    ck_assert(!ok(g, "[1,[2]"));
+    ck_assert(!ok(g, "[1]]"));
     grammar_unref(g);
 }
 END_TEST
@@ -207,8 +240,10 @@ END_TEST
 void add_frontend_tests(TCase *tc)
 {
     tcase_add_test(tc, a_regex_takes_whole_texts);
-    tcase_add_loop_test(tc, what_no_automaton_can_do_is_an_error, 0, 9);
+    tcase_add_test(tc, characters_can_be_named_by_their_properties);
+    tcase_add_loop_test(tc, what_no_automaton_can_do_is_an_error, 0, 11);
     tcase_add_test(tc, recursive_rules_balance);
+    tcase_add_test(tc, root_may_contain_itself);
     tcase_add_loop_test(tc, wrong_grammars_name_the_line, 0, 7);
     tcase_add_test(tc, hostile_grammars_end_in_time);
     tcase_add_test(tc, deep_groups_are_an_error_not_a_crash);
