@@ -18,7 +18,7 @@ static const struct {
     {"inspect", "show what a model file holds and needs", "FILE [--json]", CMD_INSPECT, cli_inspect},
     {"bench", "measure prefill and decode speed", "-m FILE [flags]", CMD_BENCH, cli_bench},
     {"grammar", "check texts against a schema, GBNF or regular expression",
-     "FILE [--check TEXT | --sample N | --explain]", CMD_GRAMMAR, cli_grammar},
+     "FILE.json|FILE.gbnf|FILE.regex [--check TEXT | --sample N | --explain]", CMD_GRAMMAR, cli_grammar},
 };
 #define N_COMMANDS (sizeof commands / sizeof *commands)
 

@@ -270,6 +270,14 @@ static void block_open(struct anthropic_answer *a, struct buf *out, enum chat_bl
 
 /* ---- compactions ---- */
 
+/* The end of a compaction block. */
+static void write_changes(const struct anthropic_answer *a, struct buf *out)
+{
+    buf_append(out, STR(",\"tool_changes\":"));
+    buf_append(out, a->tool_changes.len ? a->tool_changes : STR("[]"));
+    buf_append_char(out, '}');
+}
+
 static void write_summary(struct anthropic_answer *a, struct buf *out)
 {
     struct str text = str_trim(buf_str(&a->summary));
@@ -279,8 +287,9 @@ static void write_summary(struct anthropic_answer *a, struct buf *out)
         event_begin(out, "content_block_start");
         buf_printf(out,
                    ",\"index\":%" PRIu32 ",\"content_block\":{\"type\":\"compaction\",\"content\":null"
-                   ",\"encrypted_content\":null}",
+                   ",\"encrypted_content\":null",
                    index);
+        write_changes(a, out);
         event_end(out);
         event_begin(out, "content_block_delta");
         buf_printf(out, ",\"index\":%" PRIu32 ",\"delta\":{\"type\":\"compaction_delta\",\"content\":", index);
@@ -289,8 +298,12 @@ static void write_summary(struct anthropic_answer *a, struct buf *out)
     }
     if (ok) json_text_string(out, text);
     else buf_append(out, STR("null")); /* clients keep the conversation as it is then */
-    buf_append(out, STR(",\"encrypted_content\":null}"));
-    if (!a->is_stream) return;
+    buf_append(out, STR(",\"encrypted_content\":null"));
+    if (!a->is_stream) {
+        write_changes(a, out);
+        return;
+    }
+    buf_append_char(out, '}');
     event_end(out);
     event_begin(out, "content_block_stop");
     buf_printf(out, ",\"index\":%" PRIu32, index);

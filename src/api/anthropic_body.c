@@ -89,6 +89,7 @@ bool anthropic_body_parse(struct anthropic_body *b, char *text, size_t len, stru
 void anthropic_body_deinit(struct anthropic_body *b)
 {
     json_decref(b->json);
+    buf_deinit(&b->tool_changes);
     *b = (struct anthropic_body){0};
 }
 

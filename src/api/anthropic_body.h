@@ -17,6 +17,7 @@ struct anthropic_body {
     struct str previous_id; /* CONTINUE: borrowed from json */
     /* What the answer must know, and no backend: */
     bool is_compaction;          /* the answer is one compaction block */
+    struct buf tool_changes;     /* of a compaction, once decoded: JSON, what became of the tools on the way */
     bool wants_diagnostics;      /* `diagnostics` is there */
     struct str diagnose_against; /* its previous_message_id, or empty; borrowed from json */
 };

@@ -1,6 +1,7 @@
 /* anthropic_compaction: a request for a compaction becomes the whole conversation with the order to summarise it as the
  * last thing the user says, so that the prompt so far is reused. (What a summary in the history stands for is in
  * anthropic_turns.c.) */
+#include <stdlib.h>
 #include <string.h>
 
 #include "api/anthropic_request_internal.h"
@@ -79,4 +80,49 @@ void compaction_drop_reply_fields(struct chat_request *r)
     }
     r->n_stops = 0;
     r->output_schema = NULL;
+}
+
+static void add_changes(json_t *out, const json_t *blocks)
+{
+    size_t i;
+    json_t *block;
+    json_array_foreach(blocks, i, block)
+    {
+        const char *type = json_string_value(json_object_get(block, "type"));
+        if (!type || (strcmp(type, "tool_addition") != 0 && strcmp(type, "tool_removal") != 0)) continue;
+        json_array_append_new(out, json_pack("{s:s, s:O}", "type", type, "tool", json_object_get(block, "tool")));
+    }
+}
+
+/* A summary starts anew, with the changes that it stands for. */
+static void start_anew(json_t *out, const json_t *blocks)
+{
+    size_t i;
+    json_t *block;
+    json_array_foreach(blocks, i, block)
+    {
+        const char *type = json_string_value(json_object_get(block, "type"));
+        if (!type || strcmp(type, "compaction") != 0 || !json_string_length(json_object_get(block, "content")))
+            continue;
+        json_array_clear(out);
+        add_changes(out, json_object_get(block, "tool_changes"));
+    }
+}
+
+void compaction_tool_changes(struct buf *out, const json_t *body)
+{
+    size_t i;
+    json_t *message;
+    json_t *changes = json_array();
+    json_array_foreach(json_object_get(body, "messages"), i, message)
+    {
+        const char *role = json_string_value(json_object_get(message, "role"));
+        const json_t *content = json_object_get(message, "content");
+        if (role && !strcmp(role, "assistant")) start_anew(changes, content);
+        else if (role && !strcmp(role, "system")) add_changes(changes, content);
+    }
+    char *text = changes ? json_dumps(changes, JSON_COMPACT) : NULL;
+    if (text) buf_append(out, str_from(text));
+    free(text);
+    json_decref(changes);
 }

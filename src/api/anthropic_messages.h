@@ -29,6 +29,7 @@ bool anthropic_request_decode(struct chat_request **out, char *body, size_t body
 struct anthropic_answer {
     struct str id, model, request_id; /* borrowed */
     struct str diagnostics;           /* borrowed JSON; empty = null */
+    struct str tool_changes;          /* of a compaction, borrowed JSON; empty = [] */
     bool is_compaction;               /* its text becomes one compaction block; thinking and calls are left out */
     bool is_stream;
     bool has_start, is_done, has_failed;

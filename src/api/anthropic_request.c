@@ -8,6 +8,7 @@
 
 #define MAX_TOKENS_DEFAULT 4096
 #define STOPS_MAX 128
+#define CHANGES_MAX_BYTES ((size_t)16 << 20)
 #define STOP_MAX_BYTES 4096
 
 static bool is_non_empty(const json_t *value)
@@ -218,7 +219,11 @@ bool anthropic_body_decode(struct chat_request **out, struct anthropic_body *b, 
     r->json = b->json;
     b->json = NULL;
     if (decode_body(&d, r->json)) {
-        if (b->is_compaction) compaction_drop_reply_fields(r);
+        if (b->is_compaction) {
+            compaction_drop_reply_fields(r);
+            buf_init(&b->tool_changes, CHANGES_MAX_BYTES);
+            compaction_tool_changes(&b->tool_changes, r->json);
+        }
         *out = r;
         return true;
     }

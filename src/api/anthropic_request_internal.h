@@ -81,6 +81,8 @@ block_reader decode_foreign_use, decode_foreign_result;
 /* anthropic_compaction.c: adds the order to summarise to the messages, if the body asks for that. */
 bool compaction_order(struct decoder *d, const json_t *body);
 void compaction_drop_reply_fields(struct chat_request *r);
+/* The blocks of the history that added and removed tools, as a JSON array. */
+void compaction_tool_changes(struct buf *out, const json_t *body);
 /* anthropic_tools.c: the list of tools, to be read before the messages; one tool, appended
  * to the request's; and the choice among them, after the messages. */
 bool decode_tools(struct decoder *d, const json_t *body);

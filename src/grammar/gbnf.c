@@ -427,13 +427,15 @@ static uint32_t emit(struct reader *r, uint32_t part, uint32_t next, unsigned de
     }
 }
 
-static bool emit_rules(struct reader *r, uint32_t root, uint32_t next)
+/* The program of the whole text: root with `next` behind it. Where root is used inside, it has a program that returns.
+ */
+static bool emit_rules(struct reader *r, uint32_t *entry, uint32_t root, uint32_t next)
 {
     struct grammar *g = r->g;
     size_t first = g->n_ops;
     uint32_t ret = program_add(g, (struct op){.kind = OP_RETURN});
-    r->rules[root].entry = emit(r, r->rules[root].body, next, 0);
-    if (r->rules[root].entry == OP_NOWHERE) return false;
+    *entry = emit(r, r->rules[root].body, next, 0);
+    if (*entry == OP_NOWHERE) return false;
     for (size_t i = first; i < g->n_ops; i++) { /* ops appear as bodies of called rules are made */
         if (g->ops[i].kind != OP_CALL || g->ops[i].a < OP_NOWHERE - 1 - r->n_rules) continue;
         uint32_t rule = OP_NOWHERE - 1 - g->ops[i].a;
@@ -464,8 +466,7 @@ uint32_t program_gbnf(struct grammar *g, struct str text, uint32_t next, struct 
         err_set(e, ERR_INVALID, "grammar: no rule is called root");
         goto out;
     }
-    if (!analyse(&r) || !emit_rules(&r, root, next)) goto out;
-    entry = r.rules[root].entry;
+    if (!analyse(&r) || !emit_rules(&r, &entry, root, next)) entry = OP_NOWHERE;
 out:
     if (entry == OP_NOWHERE && e->kind == ERR_NONE)
         err_set(e, ERR_TOO_LARGE, "the grammar needs more than its memory budget");

@@ -79,6 +79,7 @@ void call_close(struct call *c, const char *note)
     buf_deinit(&c->out);
     buf_deinit(&c->model_name);
     buf_deinit(&c->diagnostics);
+    buf_deinit(&c->tool_changes);
     buf_deinit(&c->path_store);
     mem_free(c);
 }

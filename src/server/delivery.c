@@ -147,6 +147,9 @@ void delivery_begin(struct call *c, struct generation *g)
     generation_answer_init(g, &c->answer, g->is_stream, str_from(c->request_id));
     buf_append(&c->diagnostics, buf_str(&g->diagnostics));
     c->answer.diagnostics = buf_str(&c->diagnostics);
+    buf_init(&c->tool_changes, g->tool_changes.len);
+    buf_append(&c->tool_changes, buf_str(&g->tool_changes));
+    c->answer.tool_changes = buf_str(&c->tool_changes);
     memcpy(c->message_id, g->message_id, sizeof c->message_id); /* the answer may outlive its generation */
     c->answer.id = str_from(c->message_id);
     c->answer.model = buf_str(&c->model_name);

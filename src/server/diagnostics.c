@@ -66,6 +66,7 @@ static void add_block(struct sum *sum, const struct chat_block *b, int depth)
     add_str(sum, b->context);
     add_json(sum, b->input);
     sum->hash = hash64(&b->is_error, sizeof b->is_error, sum->hash);
+    sum->hash = hash64(&b->tool, sizeof b->tool, sum->hash);
     for (size_t i = 0; i < b->n_blocks && depth < 8; i++) add_block(sum, &b->blocks[i], depth + 1);
 }
 

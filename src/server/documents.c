@@ -2,7 +2,7 @@
 #include "base/clock.h"
 #include "server/server_internal.h"
 
-#define TOTAL_MS 60000 /* for all documents of a request */
+#define TOTAL_MS 15000 /* after that none is begun: the client hears nothing meanwhile */
 #define TEXT_MAX_BYTES ((size_t)64 << 20)
 
 struct reading {
@@ -32,7 +32,7 @@ static bool read_document(const struct reading *g, struct chat_block *block)
     buf_init(&text, TEXT_MAX_BYTES);
     buf_init(&whole, TEXT_MAX_BYTES);
     bool ok = clock_ns() < g->deadline_ns ||
-              err_set(&err, ERR_TOO_LARGE, "reading the documents took more than %d s", TOTAL_MS / 1000);
+              err_set(&err, ERR_TOO_LARGE, "reading the documents before it took more than %d s", TOTAL_MS / 1000);
     ok = ok && pdf_read(g->pdfs, &text, block->data, &g->job->is_cancelled, &err);
     if (ok) {
         bool fits = chat_document_append(&whole, block->title, block->context, buf_str(&text));

@@ -36,6 +36,7 @@ static void destroy(struct generation *g)
     record_deinit(&g->record);
     buf_deinit(&g->model_name);
     buf_deinit(&g->diagnostics);
+    buf_deinit(&g->tool_changes);
     mem_free(g);
 }
 
@@ -122,6 +123,7 @@ void generation_answer_init(const struct generation *g, struct anthropic_answer 
 {
     anthropic_answer_init(a, is_stream, str_from(g->message_id), buf_str(&g->model_name), request_id);
     a->is_compaction = g->is_compaction;
+    a->tool_changes = buf_str(&g->tool_changes);
     a->omits_thinking = g->omits_thinking;
 }
 
@@ -320,6 +322,8 @@ void generation_start(struct call *c, struct chat_request *r, struct decode_job 
     g->model_id = model->id;
     g->is_stream = r->stream;
     g->is_compaction = job->body.is_compaction;
+    g->tool_changes = job->body.tool_changes;
+    job->body.tool_changes = (struct buf){0};
     g->omits_thinking = r->thinking_omitted;
     g->body_bytes = c->body_bytes;
     c->body_bytes = 0;

@@ -73,7 +73,7 @@ struct generation {
     struct buf model_name; /* as the client wrote it */
     struct str model_id;   /* of the backend's model */
     bool is_stream, is_compaction, omits_thinking;
-    struct buf diagnostics;
+    struct buf diagnostics, tool_changes;
     char notes[NOTES_SIZE];
     size_t body_bytes; /* its part of server.requests_bytes */
     /* Who may take it over. */
@@ -113,8 +113,8 @@ struct call {
     struct decode_job *job; /* NULL unless the body is with the decoder */
     struct generation *generation;
     bool is_counting, is_started, has_answer;
-    struct buf model_name; /* as the client wrote it */
-    struct buf diagnostics;
+    struct buf model_name;                /* as the client wrote it */
+    struct buf diagnostics, tool_changes; /* of the answer, which may outlive its generation */
     struct anthropic_answer answer;
     struct buf out;
     struct http_timer *timer;

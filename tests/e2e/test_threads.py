@@ -165,6 +165,37 @@ def test_compact_before_next_turn(client, stream):
     assert said[1].usage.cache_read_input_tokens >= whole - 1
 
 
+def test_compaction_keeps_tools_that_were_added(client):
+    @anthropic.beta_tool
+    def get_time(zone: str) -> str:
+        """The time.
+
+        Args:
+            zone: where
+        """
+        return zone
+
+    weather = Weather("rain [[again]]", "snow [[done]]")
+    runner = client.beta.messages.tool_runner(model="m", max_tokens=400, tools=[weather.tool],
+                                              messages=[{"role": "user", "content": "Weather? [[call]]"}])
+    said = []
+    for m in runner:
+        said.append(m)
+        if len(said) == 1:
+            runner.add_tools(get_time)
+        if len(said) == 2:
+            runner.compact_before_next_turn({"type": "summarize", "instructions": "Summarise. [[sum]]"})
+    assert [m.stop_reason for m in said] == ["tool_use", "tool_use", "compaction", "end_turn"]
+    change, = said[2].content[0].tool_changes
+    assert (change.type, change.tool.type, change.tool.definition.name) == ("tool_addition", "tool_definition", "get_time")
+    # What is sent back shows the tool to the model again.
+    sent = client.sent[-1]
+    plain = dict(sent["messages"][0], content=[{**sent["messages"][0]["content"][0], "tool_changes": []}])
+    count = client.beta.messages.count_tokens
+    with_tool = count(model="m", tools=sent["tools"], messages=sent["messages"]).input_tokens
+    assert with_tool > count(model="m", tools=sent["tools"], messages=[plain, *sent["messages"][1:]]).input_tokens + 10
+
+
 def test_compaction_after_the_last_turn(client):
     runner = client.beta.messages.tool_runner(model="m", max_tokens=400, tools=[Weather().tool],
                                               messages=[{"role": "user", "content": "Nothing."}])

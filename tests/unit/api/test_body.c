@@ -287,6 +287,26 @@ START_TEST(compaction_edit_is_accepted_with_a_note)
 }
 END_TEST
 
+START_TEST(compaction_tells_what_became_of_the_tools)
+{
+    struct anthropic_body b;
+    struct anthropic_error e;
+    struct chat_request *r;
+    parse_ok(&b, BODY(USER("\"q\"") "," SYSTEM(
+                          "[{\"type\":\"tool_addition\",\"cache_control\":{},\"tool\":{\"type\":\"tool_definition\","
+                          "\"definition\":{\"name\":\"a\",\"input_schema\":{\"type\":\"object\"}}}},{\"type\":\"text\","
+                          "\"text\":\"x\"}]") "," ASSISTANT("\"ok\""),
+                      COMPACT));
+    ck_assert_msg(anthropic_body_decode(&r, &b, ANTHROPIC_CREATE, &EVERYTHING, &e), "%s", e.message);
+    ck_assert_str_eq(
+        b.tool_changes.ptr,
+        "[{\"type\":\"tool_addition\",\"tool\":{\"type\":\"tool_definition\",\"definition\":{\"name\":\"a\","
+        "\"input_schema\":{\"type\":\"object\"}}}}]");
+    chat_request_destroy(r);
+    anthropic_body_deinit(&b);
+}
+END_TEST
+
 START_TEST(count_ignores_compaction)
 {
     struct anthropic_error e;
@@ -324,16 +344,16 @@ START_TEST(compaction_answer_is_one_block)
 {
     struct buf out;
     play(&out, false, " S\n");
-    ck_assert_msg(strstr(out.ptr,
-                         "\"content\":[{\"type\":\"compaction\",\"content\":\"S\",\"encrypted_content\":null}],"
-                         "\"stop_reason\":\"compaction\"") != NULL,
+    ck_assert_msg(strstr(out.ptr, "\"content\":[{\"type\":\"compaction\",\"content\":\"S\",\"encrypted_content\":null,"
+                                  "\"tool_changes\":[]}],"
+                                  "\"stop_reason\":\"compaction\"") != NULL,
                   "%s", out.ptr);
     buf_deinit(&out);
     play(&out, true, "S");
     ck_assert_msg(
         strstr(out.ptr,
                "event: content_block_start\ndata: {\"type\":\"content_block_start\",\"index\":0,\"content_block\":{"
-               "\"type\":\"compaction\",\"content\":null,\"encrypted_content\":null}}\n\n"
+               "\"type\":\"compaction\",\"content\":null,\"encrypted_content\":null,\"tool_changes\":[]}}\n\n"
                "event: content_block_delta\ndata: {\"type\":\"content_block_delta\",\"index\":0,\"delta\":{\"type\":"
                "\"compaction_delta\",\"content\":\"S\",\"encrypted_content\":null}}\n\n"
                "event: content_block_stop\ndata: {\"type\":\"content_block_stop\",\"index\":0}\n\n"
@@ -434,6 +454,7 @@ void add_body(TCase *tc)
     tcase_add_test(tc, compaction_that_cannot_be_has_a_code);
     tcase_add_test(tc, what_shapes_a_reply_is_left_out_of_a_compaction);
     tcase_add_test(tc, compaction_edit_is_accepted_with_a_note);
+    tcase_add_test(tc, compaction_tells_what_became_of_the_tools);
     tcase_add_test(tc, count_ignores_compaction);
     tcase_add_test(tc, compaction_answer_is_one_block);
     tcase_add_test(tc, failed_compaction_has_null_content);

@@ -80,6 +80,19 @@ START_TEST(recursive_rules_balance)
 }
 END_TEST
 
+START_TEST(root_may_contain_itself)
+{
+    struct err e = {0};
+    struct grammar *g = gbnf("root ::= \"[\" item (\",\" item)* \"]\"\nitem ::= [0-9]+ | root", &e);
+    ck_assert_msg(g != NULL, "%s", e.msg);
+    ck_assert(ok(g, "[1]"));
+    ck_assert(ok(g, "[1,[22,[3]],4]"));
+    ck_assert(!ok(g, "[1,[2]"));
+    ck_assert(!ok(g, "[1]]"));
+    grammar_unref(g);
+}
+END_TEST
+
 START_TEST(wrong_grammars_name_the_line)
 {
     static const char *const texts[] = {"root ::= a",
@@ -230,6 +243,7 @@ void add_frontend_tests(TCase *tc)
     tcase_add_test(tc, characters_can_be_named_by_their_properties);
     tcase_add_loop_test(tc, what_no_automaton_can_do_is_an_error, 0, 11);
     tcase_add_test(tc, recursive_rules_balance);
+    tcase_add_test(tc, root_may_contain_itself);
     tcase_add_loop_test(tc, wrong_grammars_name_the_line, 0, 7);
     tcase_add_test(tc, hostile_grammars_end_in_time);
     tcase_add_test(tc, deep_groups_are_an_error_not_a_crash);
