@@ -109,7 +109,7 @@ static enum read_result read_tool_reference(struct decoder *d, struct chat_block
 {
     out->kind = CHAT_TOOL_REFERENCE;
     if (!field_str(d, &out->name, block, "tool_name", true)) return READ_FAILED;
-    for (size_t i = 0; i < d->r->n_tools; i++) {
+    for (size_t i = d->r->n_tools; i-- > 0;) { /* the newest of that name stands for the others */
         if (!str_eq(d->r->tools[i].name, out->name)) continue;
         d->r->tools[i].withheld = false;
         return READ_TAKEN;

@@ -64,6 +64,13 @@ void compute_matmul_many(struct compute *c, const struct matmul_target *targets,
 void compute_norm_matmul_many(struct compute *c, const struct matmul_target *targets, int n_targets, const float *x,
                               size_t x_stride, const float *norm_weight, float eps, int m);
 
+/* The product of rows that are made on the way: get writes token's input values to row (or elsewhere) and returns where
+ * they are. It is called once for every token, by any worker, and may write what belongs to that token alone:
+ * element-wise work before a product shares its fork and finds its result in the cache. */
+typedef const float *compute_row_fn(void *ctx, float *row, int token);
+void compute_matmul_rows(struct compute *c, float *y, size_t y_stride, const struct weight *w, compute_row_fn *get,
+                         void *ctx, int m);
+
 /* rmsnorm, then the product with inputs of twice the precision: what quantising a row loses is quantised once more and
  * sent through the product as a second row. For the output head, where the loss goes straight into the logits. Writes
  * n_out floats a row; w has one part. */

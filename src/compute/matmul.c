@@ -20,6 +20,8 @@ struct matmul_job {
     size_t x_stride;
     int m, k;
     const struct norm *norm; /* NULL = none */
+    compute_row_fn *get;     /* instead of x, or NULL */
+    void *get_ctx;
     bool formats[ACT_FORMAT_MAX];
     int panels_an_item;
 };
@@ -30,9 +32,9 @@ static void quantize_tokens(void *ctx, int from, int to, int worker)
 {
     struct matmul_job *job = ctx;
     const struct kernels *k = &job->c->kernels;
-    float *row = job->norm ? scratch_get(&job->c->workers[worker].row, (size_t)job->k * sizeof *row) : NULL;
+    float *row = scratch_get(&job->c->workers[worker].row, (size_t)job->k * sizeof *row);
     for (int t = from; t < to; t++) {
-        const float *x = job->x + (size_t)t * job->x_stride;
+        const float *x = job->get ? job->get(job->get_ctx, row, t) : job->x + (size_t)t * job->x_stride;
         if (job->norm) {
             k->rmsnorm(row, x, job->norm->weight, job->k, job->norm->eps);
             x = row;
@@ -218,6 +220,16 @@ void compute_norm_matmul_many(struct compute *c, const struct matmul_target *tar
                              .m = m,
                              .k = targets[0].w->n_in,
                              .norm = &norm};
+    run(&job);
+}
+
+void compute_matmul_rows(struct compute *c, float *y, size_t y_stride, const struct weight *w, compute_row_fn *get,
+                         void *ctx, int m)
+{
+    if (m <= 0) return;
+    struct matmul_target target = {y, y_stride, w};
+    struct matmul_job job = {
+        .c = c, .targets = &target, .n_targets = 1, .m = m, .k = w->n_in, .get = get, .get_ctx = ctx};
     run(&job);
 }
 

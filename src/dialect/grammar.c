@@ -19,8 +19,8 @@ struct maker {
     const struct dialect *d;
     const struct dialect_grammar_options *o;
     struct grammar *g;
-    struct err *e;
-    struct str *names; /* of the tools that may be called */
+    struct err *e, refusal; /* refusal: of a strict tool; it wins over what follows from it */
+    struct str *names;      /* of the tools that may be called */
     const struct chat_tool **tools;
     size_t n;
     uint32_t *places;             // [n] for the caller of grammar_put_texts
@@ -166,6 +166,16 @@ static char *object_schema(const json_t *schema)
     return text;
 }
 
+static uint32_t put_arguments(struct maker *m, const json_t *schema, bool strict, const char *where, uint32_t next)
+{
+    char *text = object_schema(schema);
+    uint32_t at = NOWHERE;
+    if (text && m->has_form) at = grammar_put_form(m->g, str_from(text), &m->form, strict, where, next, m->e);
+    else if (text) at = grammar_put_value(m->g, str_from(text), strict, where, next, m->e);
+    free(text);
+    return at;
+}
+
 static uint32_t arguments_rule(struct maker *m, size_t i)
 {
     char where[64];
@@ -174,16 +184,18 @@ static uint32_t arguments_rule(struct maker *m, size_t i)
     uint32_t back = grammar_put_return(m->g), at;
     snprintf(where, sizeof where, "tools.%zu.input_schema", (size_t)(tool - m->o->tools));
     if (bad && tool->strict) {
-        err_set(m->e, ERR_INVALID, "%s.required: \"%s\" cannot be written in this model's calls", where, bad);
+        err_set(&m->refusal, ERR_INVALID, "%s.required: \"%s\" cannot be written in this model's calls", where, bad);
         return NOWHERE;
     }
     if (bad) grammar_put_note(m->g, "%s.required: \"%s\" cannot be written in this model's calls", where, bad);
-    char *schema = object_schema(bad ? NULL : tool->schema);
-    if (!schema) return NOWHERE;
-    if (m->has_form) at = grammar_put_form(m->g, str_from(schema), &m->form, tool->strict, where, back, m->e);
-    else at = grammar_put_value(m->g, str_from(schema), tool->strict, where, back, m->e);
-    free(schema);
-    return at;
+    at = put_arguments(m, bad ? NULL : tool->schema, tool->strict, where, back);
+    if (at == NOWHERE || grammar_put_fits(m->g, at)) return at;
+    if (tool->strict) {
+        err_set(&m->refusal, ERR_INVALID, "%s: no input satisfies the schema", where);
+        return NOWHERE;
+    }
+    grammar_put_note(m->g, "%s: no input satisfies the schema: any object is allowed", where);
+    return put_arguments(m, NULL, false, where, back);
 }
 
 static uint32_t arguments(struct maker *m, size_t i, uint32_t next)
@@ -619,6 +631,11 @@ struct grammar *dialect_grammar(const struct dialect *d, const struct dialect_gr
         uint32_t at = answer(&m);
         if (o->opened.len && !grammar_set_opened(m.g, o->opened)) at = NOWHERE;
         g = grammar_built(m.g, at, m.e);
+        if (m.refusal.kind != ERR_NONE) {
+            grammar_unref(g);
+            g = NULL;
+            *m.e = m.refusal;
+        }
     }
     arena_deinit(&arena);
     return g;

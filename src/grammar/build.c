@@ -153,6 +153,11 @@ uint32_t grammar_put_value(struct grammar *g, struct str schema, bool is_strict,
     return entry;
 }
 
+bool grammar_put_fits(struct grammar *g, uint32_t place)
+{
+    return place != OP_NOWHERE && g->ops[place].kind == OP_VALUE && node_fits(g, g->ops[place].a);
+}
+
 uint32_t grammar_put_link(struct grammar *g)
 {
     return program_add(g, (struct op){.kind = OP_JUMP, .a = OP_NOWHERE});

@@ -124,6 +124,7 @@ static int32_t raw_next(struct grammar *g, struct dfa *d, uint32_t state, unsign
 {
     int32_t to = d->next[state * d->n_classes + class];
     if (to != UNKNOWN) return to;
+    g->derived++;
     to = state_of(g, d, term_derive(g, d->states[state].term, d->sample[class]));
     d->next[state * d->n_classes + class] = to;
     return to;

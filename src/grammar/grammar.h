@@ -109,6 +109,8 @@ struct grammar_form {
 };
 uint32_t grammar_put_form(struct grammar *g, struct str schema, const struct grammar_form *form, bool strict,
                           const char *where, uint32_t next, struct err *e);
+/* Whether some value fits that was put with grammar_put_value or grammar_put_form. */
+bool grammar_put_fits(struct grammar *g, uint32_t place);
 /* Free text up to the first trigger; may_end: the whole text may end in it. A trigger without target ends nothing. */
 uint32_t grammar_put_free(struct grammar *g, const struct grammar_trigger *list, size_t n, bool may_end);
 uint32_t grammar_put_link(struct grammar *g);

@@ -416,7 +416,7 @@ struct grammar {
     struct node *nodes;
     uint32_t *node_slots;
     size_t n_nodes, nodes_cap, n_node_slots;
-    uint32_t n_alts, busy_hits, fits_depth, work, searched;
+    uint32_t n_alts, busy_hits, fits_depth, work, searched, derived;
     struct op *ops;
     size_t n_ops, ops_cap;
     uint32_t entry;

@@ -11,6 +11,7 @@
 #define MEMO_SIZE 256   /* masks kept by one grammar */
 #define WALK_SLOTS 8192 /* power of two, twice the states that are found again */
 #define WALK_STATES 60000
+#define DERIVE_WORK 32    /* a new transition of an automaton, in steps */
 #define CONTENT_THREADS 4 /* more readings of restricted strings than this are walked together */
 
 /* Where a byte leads: a state, or one of these. */
@@ -38,10 +39,10 @@ struct walk {
     uint16_t *next;            // [rows][256]
     size_t n, cap, rows, rows_cap;
     size_t work, limit;
-    uint32_t round;
-    uint8_t loose; /* depth of the state on top when it can be dropped, else 0 */
-    bool plain;    /* only plain texts are asked for */
-    bool over;     /* the work exceeds its limit, or no memory */
+    uint32_t round, derived; /* derived: the grammar's count that is in work already */
+    uint8_t loose;           /* depth of the state on top when it can be dropped, else 0 */
+    bool plain;              /* only plain texts are asked for */
+    bool over;               /* the work exceeds its limit, or no memory */
     struct walk_slot slots[WALK_SLOTS];
 };
 
@@ -178,6 +179,15 @@ static bool starts_key(const struct thread *t, size_t n)
     return false;
 }
 
+/* Counts steps, and what the automata cost since the last count. */
+static bool walk_goes_on(struct walk *w, size_t steps)
+{
+    w->work += steps + (size_t)DERIVE_WORK * (w->x->g->derived - w->derived);
+    w->derived = w->x->g->derived;
+    if (w->work > w->limit) w->over = true;
+    return !w->over;
+}
+
 static uint16_t walk_step(struct walk *w, uint16_t from, uint8_t byte, unsigned depth)
 {
     struct machine *m = &w->x->m;
@@ -185,8 +195,7 @@ static uint16_t walk_step(struct walk *w, uint16_t from, uint8_t byte, unsigned 
     struct pool_mark before = pool_mark(&m->pool);
     size_t mark = m->n_out;
     uint16_t to = TO_DEAD;
-    w->work += s->n + 2;
-    if (w->work > w->limit) return w->over = true, TO_DEAD;
+    if (!walk_goes_on(w, s->n + 2)) return TO_DEAD;
     bool vague = s->vague || (s->row != NO_ROW && closes_key(m->out + s->from, s->n, byte));
     if (machine_step(m, s->from, s->from + s->n, byte)) {
         /* Another key behind one whose text is only representative: too rare to be clever about. */
@@ -302,15 +311,13 @@ static void walk_exact(struct walk *w, const struct trie *trie, size_t i, size_t
             size_t top = m->n_out;
             m->text.ptr[base + k] = s.ptr[k];
             m->text.len = base + k + 1;
-            w->work += to - from;
-            if (!machine_step(m, from, to, (uint8_t)s.ptr[k])) break;
+            if (!walk_goes_on(w, to - from) || !machine_step(m, from, to, (uint8_t)s.ptr[k])) break;
             from = top;
             to = m->n_out;
         }
         if (k == s.len) allow(w->x->v, w->bits, trie->nodes[i].token);
         m->n_out = mark;
         pool_release(&m->pool, pool);
-        w->over |= w->work > w->limit;
     }
 }
 
@@ -414,6 +421,7 @@ static void walk_content(struct walk *w, uint32_t *bits, struct dfa *d, uint32_t
     for (size_t i = 0; i < v->plain.n;) {
         const struct trie_node *t = &v->plain.nodes[i];
         int32_t to = dfa_step(g, d, states[t->depth - 1], t->byte);
+        if (g->derived != w->derived && !walk_goes_on(w, 0)) return;
         if (to < 0) {
             i = t->skip;
             continue;
@@ -448,7 +456,7 @@ static bool add_content(struct walk *w, const struct thread *t)
     if (!own) return false;
     walk_content(w, own, t->dfa, t->state);
     join(w->bits, own, v->n_words);
-    memo_keep(w->x, hash, own, 0);
+    if (!w->over) memo_keep(w->x, hash, own, 0);
     mem_free(own);
     return true;
 }
@@ -492,10 +500,20 @@ static void plain_tokens(struct walk *w)
 
 /* ---- the whole ---- */
 
+/* Sums by bytes, 31 words before one could overflow: the compiler has no instruction for it at the baseline. */
 static size_t count_bits(const uint32_t *bits, size_t n)
 {
     size_t total = 0;
-    for (size_t i = 0; i < n; i++) total += (size_t)__builtin_popcount(bits[i]);
+    for (size_t from = 0; from < n; from += 31) {
+        uint32_t sums = 0;
+        for (size_t i = from; i < n && i < from + 31; i++) {
+            uint32_t x = bits[i];
+            x -= x >> 1 & 0x55555555;
+            x = (x & 0x33333333) + (x >> 2 & 0x33333333);
+            sums += (x + (x >> 4)) & 0x0f0f0f0f;
+        }
+        total += (sums & 0xff) + (sums >> 8 & 0xff) + (sums >> 16 & 0xff) + (sums >> 24);
+    }
     return total;
 }
 
@@ -506,6 +524,7 @@ static bool make_mask(struct walk *w, size_t *n_set)
     memset(w->bits, 0, v->n_words * sizeof *w->bits);
     w->over = false;
     w->work = 0;
+    w->derived = x->g->derived;
     if (machine_may_end(&x->m, x->m.out, x->m.n_out)) memcpy(w->bits, v->ends, v->n_words * sizeof *w->bits);
     matcher_load(x);
     plain_tokens(w);

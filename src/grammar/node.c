@@ -270,14 +270,29 @@ static void dependent(struct expansion *x, struct position p, const struct todo 
     for (uint32_t i = 1; names && i < a->n_names; i++) BRANCH(x, p, forbid(x, &q, a->names[i]));
 }
 
-/* Some named, some matching, or some other member breaks its rule. */
-static void not_properties(struct expansion *x, struct position p, const struct atom *a)
+/* The place of a name among those of the atoms of one kind that stand beside t; UINT32_MAX when none has it. */
+static uint32_t named_beside(const struct expansion *x, const struct todo *t, enum atom_kind kind, struct str name,
+                             const struct atom **where)
+{
+    const struct raw *r = &x->g->schema.raws[t->chain->raw];
+    for (uint32_t i = 0; i < r->n_atoms; i++) {
+        const struct atom *a = x->g->schema.atoms[r->atoms[i]];
+        for (uint32_t k = 0; a->kind == kind && k < a->n_names; k++)
+            if (str_eq(a->names[k], name)) return *where = a, k;
+    }
+    return UINT32_MAX;
+}
+
+/* Some named, some matching, or some other member breaks its rule. A member that is required beside that is either
+ * absent or breaks it: one alternative, "if it is there, it breaks it". */
+static void not_properties(struct expansion *x, struct position p, const struct todo *t, const struct atom *a)
 {
     struct grammar *g = x->g;
+    const struct atom *other;
     p.types &= TYPE_OBJ;
     for (uint32_t i = 0; i < a->n_names; i++)
         BRANCH(x, p, {
-            require(x, &q, a->names[i]);
+            if (named_beside(x, t, ATOM_REQUIRED, a->names[i], &other) == UINT32_MAX) require(x, &q, a->names[i]);
             add_fact(x, &q, (struct fact){.kind = FACT_PROP, .name = a->names[i], .literal = a->list[i] << 1 | 1});
         });
     uint32_t others = term_without(g, g->terms.any_text, term_strings(g, a->names, a->n_names));
@@ -288,6 +303,13 @@ static void not_properties(struct expansion *x, struct position p, const struct 
     }
     struct fact f = {.kind = FACT_EXISTS, .term = others, .literal = a->raw << 1 | 1};
     if (a->raw != RAW_TRUE) BRANCH(x, p, add_fact(x, &q, f));
+}
+
+static void not_required(struct expansion *x, struct position p, const struct todo *t, const struct atom *a)
+{
+    const struct atom *props;
+    for (uint32_t i = 0; i < a->n_names; i++)
+        if (named_beside(x, t, ATOM_PROPS, a->names[i], &props) == UINT32_MAX) BRANCH(x, p, forbid(x, &q, a->names[i]));
 }
 
 static void not_items(struct expansion *x, struct position p, const struct atom *a)
@@ -374,12 +396,10 @@ static void conditional(struct expansion *x, struct position p, const struct tod
 static bool choose_negated(struct expansion *x, struct position p, const struct todo *t, struct atom *a)
 {
     switch (a->kind) {
-    case ATOM_PROPS: not_properties(x, p, a); return true;
+    case ATOM_PROPS: not_properties(x, p, t, a); return true;
     case ATOM_ITEMS: not_items(x, p, a); return true;
     case ATOM_CONTAINS: contains(x, p, t, a); return true;
-    case ATOM_REQUIRED:
-        for (uint32_t i = 0; i < a->n_names; i++) BRANCH(x, p, forbid(x, &q, a->names[i]));
-        return true;
+    case ATOM_REQUIRED: not_required(x, p, t, a); return true;
     case ATOM_NAMES: {
         uint32_t term = TERM_NONE, node = node_get(x->g, &(uint32_t){a->raw << 1}, 1);
         if (node != NODE_NONE && !string_term(x->g, &term, node)) return true;

@@ -20,7 +20,7 @@ struct call_text { /* grows while the call comes in */
 struct answer {
     struct answer_config config;
     struct dialect_parser *parser;
-    struct buf opened_call;
+    struct buf opened_call, ahead;
     struct buf raw, text, thinking; /* generated; as the client saw it */
     struct buf block;               /* of the open thinking block */
     struct buf signature;           /* likewise */
@@ -92,10 +92,11 @@ struct answer *answer_create(const struct answer_config *config)
     struct answer *a = mem_zalloc(sizeof *a);
     const struct chat_request *req = config->req;
     a->config = *config;
-    struct buf *bufs[] = {&a->opened_call, &a->raw, &a->text, &a->thinking, &a->block, &a->signature};
+    struct buf *bufs[] = {&a->opened_call, &a->ahead, &a->raw, &a->text, &a->thinking, &a->block, &a->signature};
     for (size_t i = 0; i < sizeof bufs / sizeof *bufs; i++) buf_init(bufs[i], MAX_BYTES);
     buf_append(&a->opened_call, config->opened_call);
     buf_append(&a->raw, config->opened_call);
+    buf_append(&a->ahead, config->ahead);
     struct dialect_options options = {.tools = req->tools,
                                       .n_tools = req->tool_choice == CHAT_TOOLS_NONE ? 0 : req->n_tools,
                                       .in_thinking = config->in_thinking,
@@ -119,7 +120,7 @@ void answer_destroy(struct answer *a)
 {
     if (!a) return;
     dialect_parser_destroy(a->parser);
-    struct buf *bufs[] = {&a->opened_call, &a->raw, &a->text, &a->thinking, &a->block, &a->signature};
+    struct buf *bufs[] = {&a->opened_call, &a->ahead, &a->raw, &a->text, &a->thinking, &a->block, &a->signature};
     for (size_t i = 0; i < sizeof bufs / sizeof *bufs; i++) buf_deinit(bufs[i]);
     for (size_t i = 0; i < a->n_calls; i++) {
         buf_deinit(&a->calls[i].name);
@@ -164,23 +165,21 @@ static struct str raw_behind_thinking(const struct answer *a)
 static void remember(const struct answer *a)
 {
     struct str raw = raw_behind_thinking(a);
-    struct buf seamed;
-    if (!a->config.memory || !a->n_calls || a->raw.failed || !raw.len) return;
-    buf_init(&seamed, MAX_BYTES);
-    if (!a->config.in_thinking && !dialect_parser_think_bytes(a->parser) &&
-        prompt_seam(&seamed, raw, a->config.tail, a->config.lead))
-        raw = buf_str(&seamed);
-    struct made_call *calls = mem_alloc(a->n_calls * sizeof *calls);
+    if (!a->config.memory || a->raw.failed || a->ahead.failed || !raw.len) return;
+    bool thought = dialect_parser_think_bytes(a->parser) > 0;
+    struct made_call *calls = mem_alloc((a->n_calls + 1) * sizeof *calls);
     for (size_t i = 0; i < a->n_calls; i++)
         calls[i] = (struct made_call){str_from(a->calls[i].id), buf_str(&a->calls[i].name),
                                       a->calls[i].input.len ? buf_str(&a->calls[i].input) : STR("{}")};
     call_memory_add(a->config.memory, &(struct made_answer){.raw = raw,
+                                                            .full = thought ? buf_str(&a->raw) : STR_NONE,
+                                                            .ahead = buf_str(&a->ahead),
+                                                            .ahead_free = a->config.ahead_free,
                                                             .text = buf_str(&a->text),
                                                             .thinking = buf_str(&a->thinking),
                                                             .calls = calls,
                                                             .n_calls = a->n_calls});
     mem_free(calls);
-    buf_deinit(&seamed);
 }
 
 void answer_finish(struct answer *a, bool cut)

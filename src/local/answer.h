@@ -18,8 +18,9 @@ struct answer_config { /* everything is borrowed for the answer's life, opened_c
     const unsigned char *key; /* of signatures */
     struct str opened_call;
     bool in_thinking;
-    struct str tail, lead; /* of prompt_seam */
-    chat_sink *sink;       /* gets block events */
+    struct str ahead; /* of struct prompt; copied */
+    size_t ahead_free;
+    chat_sink *sink; /* gets block events */
     void *ctx;
 };
 struct answer *answer_create(const struct answer_config *config);

@@ -35,7 +35,8 @@ struct job {
     atomic_uint_fast64_t engine_id; /* 0 = not submitted yet */
     struct buf opened_call;         /* these are set by the worker before the first news */
     bool in_thinking;
-    struct str tail, lead;       /* of prompt_seam */
+    struct buf ahead; /* of struct prompt */
+    size_t ahead_free;
     struct lent_grammar grammar; /* goes back after the last news */
     bool counts_reasoning;       /* the engine does */
     struct answer *answer;       /* from the first news on; I/O thread */
@@ -274,8 +275,8 @@ static void do_job(struct job *job)
     } else if (ok) {
         buf_append(&job->opened_call, buf_str(&text.opened_call));
         job->in_thinking = text.in_thinking;
-        job->tail = text.tail;
-        job->lead = text.lead;
+        buf_append(&job->ahead, text.ahead);
+        job->ahead_free = text.ahead_free;
         ok = constrain_and_submit(job, &prompt, &text, &e);
     }
     if (!ok) news_fail(job, &e);
@@ -310,6 +311,7 @@ static struct job *job_start(struct local *l, struct chat_request *req, chat_sin
     job->count_sink = count_sink;
     job->ctx = ctx;
     buf_init(&job->opened_call, (size_t)1 << 20);
+    buf_init(&job->ahead, (size_t)1 << 16);
     lent_grammar_init(&job->grammar);
     struct job **slot = &l->slots[job->handle % JOB_SLOTS];
     job->next_in_slot = *slot;
@@ -334,6 +336,7 @@ static void job_free(struct job *job)
     atomic_fetch_sub(&job->local->n_jobs, 1);
     answer_destroy(job->answer);
     buf_deinit(&job->opened_call);
+    buf_deinit(&job->ahead);
     lent_grammar_deinit(&job->grammar, &job->local->constraints);
     chat_request_destroy(job->req);
     mem_free(job);
@@ -411,8 +414,8 @@ static struct answer *answer_of(struct job *job)
                                    .key = l->key,
                                    .opened_call = buf_str(&job->opened_call),
                                    .in_thinking = job->in_thinking,
-                                   .tail = job->tail,
-                                   .lead = job->lead,
+                                   .ahead = buf_str(&job->ahead),
+                                   .ahead_free = job->ahead_free,
                                    .sink = on_block_event,
                                    .ctx = job};
     return job->answer = answer_create(&config);

@@ -14,6 +14,7 @@
 struct entry {
     struct entry *newer, *older, *next_in_bucket;
     size_t bytes;
+    uint64_t key;
     struct made_answer answer; /* points into the same block of memory */
     struct made_call calls[];
 };
@@ -46,9 +47,19 @@ void call_memory_destroy(struct call_memory *m)
     mem_free(m);
 }
 
-static struct entry **bucket_of(struct call_memory *m, struct str id)
+static struct entry **bucket_of(struct call_memory *m, uint64_t key)
 {
-    return &m->buckets[hash64(id.ptr, id.len, m->seed) % BUCKETS];
+    return &m->buckets[key % BUCKETS];
+}
+
+/* White space does not count: clients trim it, and cut text into blocks. */
+static uint64_t add_text(uint64_t key, struct str text)
+{
+    for (size_t i = 0; i < text.len; i++) {
+        char c = text.ptr[i];
+        if (c != ' ' && c != '\t' && c != '\n' && c != '\r') key = key * 0x9e3779b97f4a7c15u + (unsigned char)c + 1;
+    }
+    return key;
 }
 
 static void list_remove(struct call_memory *m, struct entry *x)
@@ -67,7 +78,7 @@ static void list_push(struct call_memory *m, struct entry *x)
 
 static void forget(struct call_memory *m, struct entry *x)
 {
-    struct entry **at = bucket_of(m, x->calls[0].id);
+    struct entry **at = bucket_of(m, x->key);
     while (*at != x) at = &(*at)->next_in_bucket;
     *at = x->next_in_bucket;
     list_remove(m, x);
@@ -85,14 +96,17 @@ static struct str copy(char **at, struct str s)
 
 static struct entry *entry_create(const struct made_answer *a, size_t max_bytes)
 {
-    size_t bytes =
-        sizeof(struct entry) + a->n_calls * sizeof(struct made_call) + a->raw.len + a->text.len + a->thinking.len;
+    size_t bytes = sizeof(struct entry) + a->n_calls * sizeof(struct made_call) + a->raw.len + a->full.len +
+                   a->ahead.len + a->text.len + a->thinking.len;
     for (size_t i = 0; i < a->n_calls; i++) bytes += a->calls[i].id.len + a->calls[i].name.len + a->calls[i].input.len;
     struct entry *x = bytes <= max_bytes ? mem_try_zalloc(bytes) : NULL;
     if (!x) return NULL;
     char *at = (char *)(x->calls + a->n_calls);
     x->bytes = bytes;
     x->answer = (struct made_answer){.raw = copy(&at, a->raw),
+                                     .full = copy(&at, a->full),
+                                     .ahead = copy(&at, a->ahead),
+                                     .ahead_free = a->ahead_free,
                                      .text = copy(&at, a->text),
                                      .thinking = copy(&at, a->thinking),
                                      .calls = x->calls,
@@ -106,11 +120,12 @@ static struct entry *entry_create(const struct made_answer *a, size_t max_bytes)
 
 void call_memory_add(struct call_memory *m, const struct made_answer *a)
 {
-    struct entry *x = a->n_calls ? entry_create(a, m->max_bytes) : NULL;
+    struct entry *x = a->n_calls || str_trim(a->text).len ? entry_create(a, m->max_bytes) : NULL;
     if (!x) return;
+    x->key = a->n_calls ? hash64(x->calls[0].id.ptr, x->calls[0].id.len, m->seed) : add_text(m->seed, x->answer.text);
     pthread_mutex_lock(&m->lock);
     while (m->oldest && m->used_bytes + x->bytes > m->max_bytes) forget(m, m->oldest);
-    struct entry **bucket = bucket_of(m, x->calls[0].id);
+    struct entry **bucket = bucket_of(m, x->key);
     x->next_in_bucket = *bucket;
     *bucket = x;
     list_push(m, x);
@@ -190,21 +205,64 @@ static bool same_answer(const struct made_answer *made, const struct chat_messag
     return n == made->n_calls && same_text(made->text, sent);
 }
 
-bool call_memory_find(struct call_memory *m, struct buf *raw, struct buf *thinking, const struct chat_message *message)
+static bool key_of(const struct call_memory *m, uint64_t *key, struct str *id, const struct chat_message *message)
 {
-    size_t i = 0;
-    while (i < message->n_blocks && message->blocks[i].kind != CHAT_TOOL_USE) i++;
-    if (i == message->n_blocks) return false;
-    struct str id = message->blocks[i].id;
+    bool any = false;
+    *key = m->seed;
+    *id = STR_NONE;
+    for (size_t i = 0; i < message->n_blocks; i++) {
+        const struct chat_block *x = &message->blocks[i];
+        if (x->kind == CHAT_TOOL_USE) {
+            *id = x->id;
+            *key = hash64(id->ptr, id->len, m->seed);
+            return id->len > 0;
+        }
+        if (x->kind != CHAT_TEXT) continue;
+        *key = add_text(*key, x->text);
+        any |= x->text.len > 0;
+    }
+    return any;
+}
+
+void made_text_init(struct made_text *t, size_t max_bytes)
+{
+    *t = (struct made_text){0};
+    struct buf *bufs[] = {&t->raw, &t->full, &t->thinking, &t->ahead};
+    for (size_t i = 0; i < sizeof bufs / sizeof *bufs; i++) buf_init(bufs[i], max_bytes);
+}
+
+void made_text_deinit(struct made_text *t)
+{
+    struct buf *bufs[] = {&t->raw, &t->full, &t->thinking, &t->ahead};
+    for (size_t i = 0; i < sizeof bufs / sizeof *bufs; i++) buf_deinit(bufs[i]);
+}
+
+static bool take(struct made_text *out, const struct made_answer *a)
+{
+    out->ahead_free = a->ahead_free;
+    return buf_append(&out->raw, a->raw) && buf_append(&out->full, a->full) &&
+           buf_append(&out->thinking, a->thinking) && buf_append(&out->ahead, a->ahead);
+}
+
+enum made_match call_memory_find(struct call_memory *m, struct made_text *out, const struct chat_message *message)
+{
+    uint64_t key;
+    struct str id;
+    enum made_match match = MADE_UNKNOWN;
+    if (!key_of(m, &key, &id, message)) return match;
     pthread_mutex_lock(&m->lock);
-    struct entry *x = *bucket_of(m, id);
-    while (x && !str_eq(x->calls[0].id, id)) x = x->next_in_bucket;
-    bool ok = x && same_answer(&x->answer, message) && buf_append(raw, x->answer.raw) &&
-              buf_append(thinking, x->answer.thinking);
-    if (ok) {
+    for (struct entry *x = *bucket_of(m, key); x && match == MADE_UNKNOWN; x = x->next_in_bucket) {
+        if (x->key != key || (id.len > 0) != (x->answer.n_calls > 0) || (id.len && !str_eq(x->calls[0].id, id)))
+            continue;
+        if (!same_answer(&x->answer, message)) {
+            if (id.len) match = MADE_CHANGED;
+            continue;
+        }
+        if (take(out, &x->answer)) match = MADE_SAME;
         list_remove(m, x);
         list_push(m, x);
+        break;
     }
     pthread_mutex_unlock(&m->lock);
-    return ok;
+    return match;
 }

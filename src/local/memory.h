@@ -1,6 +1,6 @@
-/* memory: what the model wrote when it called tools, by the id of the answer's first call. Clients re-serialise what
- * they send back; when it means the same, the prompt gets the generated text itself, so that nothing is prefilled
- * twice. A bounded LRU; any thread. Private to local/. */
+/* memory: what the model wrote, by the id of the answer's first call, or by its text where it called nothing. Clients
+ * re-serialise and trim what they send back; when it means the same, the prompt gets the generated text itself, so that
+ * nothing is prefilled twice. A bounded LRU; any thread. Private to local/. */
 #ifndef LOCAL_MEMORY_H
 #define LOCAL_MEMORY_H
 
@@ -20,16 +20,29 @@ struct made_call {
 };
 struct made_answer {
     struct str raw;      /* the generated text without the reasoning */
+    struct str full;     /* with it; empty = there was none */
+    struct str ahead;    /* the end of the prompt that it answered ... */
+    size_t ahead_free;   /* ... of which so many bytes, at the end, are the template's own */
     struct str text;     /* what the client saw as text */
     struct str thinking; /* what it saw as thinking */
     const struct made_call *calls;
     size_t n_calls;
 };
-/* Copies. Answers without a call, and such as are larger than the budget, are not kept. */
+/* Copies. Empty answers, and such as are larger than the budget, are not kept. */
 void call_memory_add(struct call_memory *m, const struct made_answer *a);
 
-/* Whether the assistant message means what was generated; then raw and thinking are appended to the bufs. */
-bool call_memory_find(struct call_memory *m, struct buf *raw, struct buf *thinking, const struct chat_message *message);
+enum made_match {
+    MADE_UNKNOWN, /* not ours, or forgotten */
+    MADE_CHANGED, /* ours, but it came back with another meaning */
+    MADE_SAME     /* the texts are appended to out */
+};
+struct made_text { /* an answer taken out again */
+    struct buf raw, full, thinking, ahead;
+    size_t ahead_free;
+};
+void made_text_init(struct made_text *t, size_t max_bytes);
+void made_text_deinit(struct made_text *t);
+enum made_match call_memory_find(struct call_memory *m, struct made_text *out, const struct chat_message *message);
 
 /* Same value: key order and the way numbers are written do not count. */
 bool json_same(const json_t *a, const json_t *b);

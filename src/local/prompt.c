@@ -4,10 +4,13 @@
 #include "local/prompt.h"
 
 #include <jansson.h>
+#include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
 #include "base/alloc.h"
 #include "base/log.h"
+#include "local/replay.h"
 #include "local/shape.h"
 #include "local/turns.h"
 
@@ -26,10 +29,8 @@ struct prompt_maker {
     const struct dialect *dialect;
     struct dialect_traits traits;
     struct tokenizer_info info;
-    bool thinks, takes_effort; /* the template knows reasoning, and how much of it */
-    struct seam {
-        struct buf tail, lead;
-    } seams[2];                    /* by whether the model is to think; see prompt_seam */
+    bool takes_functions;          /* tools as the text "functions" */
+    bool thinks, takes_effort;     /* the template knows reasoning, and how much of it */
     struct shape shapes[N_SHAPES]; /* the right one first; behind it what loses less than an error would */
 };
 
@@ -50,12 +51,27 @@ static void set_reasoning(json_t *context, bool thinks, const char *effort)
     if (effort) json_object_set_new(context, "reasoning_effort", json_string(effort));
 }
 
+/* One family wants its tools as text, and the day. */
+static void set_functions(json_t *context, const json_t *tools)
+{
+    char day[32];
+    time_t now = time(NULL);
+    struct tm tm;
+    char *text = tools ? json_dumps(tools, JSON_INDENT(4)) : NULL;
+    gmtime_r(&now, &tm);
+    strftime(day, sizeof day, "%Y-%m-%d", &tm);
+    json_object_set_new(context, "functions", json_string(text ? text : "[]"));
+    json_object_set_new(context, "datetime", json_string(day));
+    free(text);
+}
+
 /* What every rendering gets. tools may be NULL. */
 static json_t *base_context(const struct prompt_maker *p, json_t *messages, json_t *tools)
 {
     json_t *context = json_pack("{s:O, s:b, s:o, s:o}", "messages", messages, "add_generation_prompt", 1, "bos_token",
                                 token_text(p, p->info.bos), "eos_token", token_text(p, p->info.eos));
     if (context && tools) json_object_set(context, "tools", tools);
+    if (context && p->takes_functions) set_functions(context, tools);
     return context;
 }
 
@@ -66,22 +82,9 @@ static bool probe_render(void *ctx, struct buf *out, json_t *messages, json_t *t
     const struct prompt_maker *p = ctx;
     json_t *context = base_context(p, messages, tools);
     struct jinja_limits limits = {.max_output_bytes = out->max_bytes};
+    if (context) set_reasoning(context, true, NULL); /* some show earlier reasoning only then */
     bool ok = context && jinja_render(p->template, out, NULL, NULL, context, NULL, &limits, NULL);
     json_decref(context);
-    return ok;
-}
-
-#define SEAM_KEY "qzcontentqz"
-#define SEAM_MAX_BYTES 400
-
-static bool render_probe(const struct prompt_maker *p, struct buf *out, json_t *messages, bool thinks)
-{
-    json_t *context = messages ? base_context(p, messages, NULL) : NULL;
-    struct jinja_limits limits = {.max_output_bytes = out->max_bytes};
-    if (context) set_reasoning(context, thinks, NULL);
-    bool ok = context && jinja_render(p->template, out, NULL, NULL, context, NULL, &limits, NULL);
-    json_decref(context);
-    json_decref(messages);
     return ok;
 }
 
@@ -95,44 +98,6 @@ static void append_think_end(const struct prompt_maker *p, struct buf *out)
 {
     buf_append(out, p->traits.think_end);
     buf_append(out, STR("\n\n"));
-}
-
-/* Renders a question, and the same with an answer behind it, and compares them where the answer begins. */
-static void find_seam(struct prompt_maker *p, bool thinks)
-{
-    struct seam *seam = &p->seams[thinks];
-    struct buf asked, answered;
-    size_t same = 0;
-    buf_init(&seam->tail, SEAM_MAX_BYTES);
-    buf_init(&seam->lead, SEAM_MAX_BYTES);
-    buf_init(&asked, 4 << 20);
-    buf_init(&answered, 4 << 20);
-    const char *role = p->shapes[0].results ? "tool" : "user";
-    bool ok = render_probe(p, &asked, json_pack("[{s:s, s:s}]", "role", "user", "content", "qzuser"), thinks) &&
-              render_probe(p, &answered,
-                           json_pack("[{s:s, s:s}, {s:s, s:s}, {s:s, s:s, s:s, s:s}]", "role", "user", "content",
-                                     "qzuser", "role", "assistant", "content", SEAM_KEY, "role", role, "content",
-                                     "qzresult", "name", "qztool", "tool_call_id", "qzcall001"),
-                           thinks);
-    if (ok && !thinks && text_in_thinking(p, buf_str(&asked))) append_think_end(p, &asked);
-    while (ok && same < asked.len && same < answered.len && asked.ptr[same] == answered.ptr[same]) same++;
-    ptrdiff_t key = ok ? str_find(buf_str(&answered), STR(SEAM_KEY), same) : -1;
-    if (key >= 0) {
-        buf_append(&seam->tail, str_slice(buf_str(&asked), same, asked.len));
-        buf_append(&seam->lead, str_slice(buf_str(&answered), same, (size_t)key));
-    }
-    if (seam->tail.failed || seam->lead.failed || (seam->tail.len && seam->lead.len)) {
-        buf_clear(&seam->tail);
-        buf_clear(&seam->lead);
-    }
-    buf_deinit(&asked);
-    buf_deinit(&answered);
-}
-
-bool prompt_seam(struct buf *out, struct str raw, struct str tail, struct str lead)
-{
-    if (lead.len && str_starts(raw, lead)) raw = str_slice(raw, lead.len, raw.len);
-    return buf_append(out, tail) && buf_append(out, raw);
 }
 
 bool prompt_describe(const struct prompt_maker *p, struct buf *out)
@@ -197,10 +162,9 @@ struct prompt_maker *prompt_maker_create(const struct tokenizer *t, struct str t
     }
     dialect_traits_get(p->dialect, &p->traits);
     p->thinks = knows_reasoning(&p->traits, source);
+    p->takes_functions = str_find(source, STR("+ functions"), 0) >= 0;
     p->takes_effort = str_find(source, STR("reasoning_effort"), 0) >= 0;
     find_shapes(p);
-    find_seam(p, false);
-    find_seam(p, true);
     return p;
 }
 
@@ -208,10 +172,6 @@ void prompt_maker_destroy(struct prompt_maker *p)
 {
     if (!p) return;
     jinja_destroy(p->template);
-    for (size_t i = 0; i < 2; i++) {
-        buf_deinit(&p->seams[i].tail);
-        buf_deinit(&p->seams[i].lead);
-    }
     mem_free(p);
 }
 
@@ -247,65 +207,6 @@ static void add_tainted(struct jinja_spans *spans, size_t from, size_t to)
     spans->items[spans->n++] = (struct jinja_span){from, to};
 }
 
-/* ---- remembered text ---- */
-
-/* Where the text stood that is copied, and where it went: spans are moved along. */
-struct splice {
-    struct buf out;
-    struct jinja_spans spans;            /* of out */
-    const struct jinja_span *next, *end; /* of the old text */
-};
-
-static void copy_piece(struct splice *s, struct str text, size_t from, size_t to)
-{
-    size_t shift = s->out.len;
-    buf_append(&s->out, str_slice(text, from, to));
-    while (s->next < s->end && s->next->from < to) {
-        size_t a = s->next->from > from ? s->next->from : from;
-        size_t b = s->next->to < to ? s->next->to : to;
-        add_tainted(&s->spans, a - from + shift, b - from + shift);
-        if (s->next->to > to) return;
-        s->next++;
-    }
-}
-
-/* How much of a remembered text the template wrote: the tail of the prompt that it answered. */
-static size_t template_len(const struct prompt_maker *p, struct str raw)
-{
-    for (size_t i = 0; i < 2; i++)
-        if (str_starts(raw, buf_str(&p->seams[i].tail)) && p->seams[i].tail.len) return p->seams[i].tail.len;
-    return 0;
-}
-
-/* Puts each remembered text in the place of its key. Where calls are made of control tokens these must be seen as such;
- * elsewhere the text counts as a client's. */
-static bool put_raws(const struct prompt_maker *p, struct prompt *out, const struct turns *turns)
-{
-    if (turns->n_raws == 0) return true;
-    struct splice s = {.next = out->tainted.items, .end = out->tainted.items + out->tainted.n};
-    struct str text = buf_str(&out->text);
-    size_t at = 0;
-    buf_init(&s.out, MAX_PROMPT_BYTES);
-    for (size_t i = 0; i < turns->n_raws; i++) { /* they stand in the order of the turns */
-        struct str key = str_from(turns->raws[i].key);
-        ptrdiff_t found = str_find(text, key, at);
-        if (found < 0) continue;
-        copy_piece(&s, text, at, (size_t)found);
-        size_t from = s.out.len;
-        buf_append(&s.out, buf_str(&turns->raws[i].text));
-        from += template_len(p, buf_str(&turns->raws[i].text));
-        if (!p->traits.calls_are_control) add_tainted(&s.spans, from, s.out.len);
-        at = (size_t)found + key.len;
-        while (s.next < s.end && s.next->to <= at) s.next++;
-    }
-    copy_piece(&s, text, at, text.len);
-    buf_deinit(&out->text);
-    mem_free(out->tainted.items);
-    out->text = s.out;
-    out->tainted = s.spans;
-    return !s.out.failed;
-}
-
 /* ---- rendering ---- */
 
 /* The names that templates know are not the same everywhere; what one does not know, it raises on. The nearest first.
@@ -331,33 +232,39 @@ static bool wants_thinking(const struct chat_request *req)
     return req->thinking != CHAT_THINKING_OFF && !forced;
 }
 
+static void forget_render(struct prompt *out)
+{
+    buf_clear(&out->text);
+    mem_free(out->tainted.items);
+    out->tainted = (struct jinja_spans){0};
+}
+
 static bool render_shape(const struct prompt_maker *p, struct prompt *out, bool *raised, const struct chat_request *req,
                          const struct shape *shape, const char *effort, struct err *e)
 {
     struct turns turns;
     json_t *context =
         turns_init(&turns, req, shape, p->dialect, p->memory) ? base_context(p, turns.list, turns.tools) : NULL;
-    bool ok = context != NULL;
+    bool ok = context != NULL, again = false;
     *raised = false;
     if (ok) {
         struct jinja_limits limits = {.max_output_bytes = MAX_PROMPT_BYTES, .max_memory_bytes = 4 * MAX_PROMPT_BYTES};
         set_reasoning(context, wants_thinking(req), effort);
-        ok = jinja_render(p->template, &out->text, &out->tainted, raised, context, NULL, &limits, e) &&
-             (put_raws(p, out, &turns) ||
-              err_set(e, ERR_TOO_LARGE, "the prompt is larger than %zu bytes", MAX_PROMPT_BYTES));
+        ok = jinja_render(p->template, &out->text, &out->tainted, raised, context, NULL, &limits, e);
+        enum replay replay = ok ? replay_put(&out->text, &out->tainted, &turns, &p->traits) : REPLAY_DONE;
+        again = replay == REPLAY_FAILED;
+        if (replay == REPLAY_FULL)
+            ok = err_set(e, ERR_TOO_LARGE, "the prompt is larger than %zu bytes", MAX_PROMPT_BYTES);
     } else {
         err_set(e, ERR_TOO_LARGE, "the conversation is larger than %zu bytes", MAX_PROMPT_BYTES);
     }
     json_decref(context);
     turns_deinit(&turns);
-    return ok;
-}
-
-static void forget_render(struct prompt *out)
-{
-    buf_clear(&out->text);
-    mem_free(out->tainted.items);
-    out->tainted = (struct jinja_spans){0};
+    if (!again) return ok;
+    struct shape plain = *shape;
+    plain.no_stand_ins = true;
+    forget_render(out);
+    return render_shape(p, out, raised, req, &plain, effort, e);
 }
 
 static bool render_some_shape(const struct prompt_maker *p, struct prompt *out, const struct chat_request *req,
@@ -430,16 +337,26 @@ static bool append_forced(const struct prompt_maker *p, struct prompt *out, cons
 
 /* ---- public to local/ ---- */
 
+/* The end of the text, and how much of that the template wrote. */
+static void find_ahead(struct prompt *out)
+{
+    size_t to = out->text.len - out->opened_call.len, from = to > REPLAY_AHEAD ? to - REPLAY_AHEAD : 0, free = to;
+    for (size_t i = 0; i < out->tainted.n; i++)
+        if (out->tainted.items[i].from < to)
+            free = to - (out->tainted.items[i].to < to ? out->tainted.items[i].to : to);
+    out->ahead = str_slice(buf_str(&out->text), from, to);
+    out->ahead_free = free < out->ahead.len ? free : out->ahead.len;
+}
+
 bool prompt_render(const struct prompt_maker *p, struct prompt *out, const struct chat_request *req, struct err *e)
 {
     if (!render_some_shape(p, out, req, e)) return false;
     out->in_thinking = text_in_thinking(p, buf_str(&out->text));
     out->may_think = p->thinks && !out->in_thinking;
     if (!wants_thinking(req)) close_thinking(p, out);
-    out->tail = buf_str(&p->seams[wants_thinking(req)].tail);
-    out->lead = buf_str(&p->seams[wants_thinking(req)].lead);
     if ((turns_has_prefill(req) && !append_prefill(p, out, req)) || !append_forced(p, out, req) || out->text.failed)
         return err_set(e, ERR_TOO_LARGE, "the prompt is larger than %zu bytes", MAX_PROMPT_BYTES);
+    find_ahead(out);
     return true;
 }
 

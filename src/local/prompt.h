@@ -32,15 +32,12 @@ struct prompt {
     struct buf opened_call;     /* the end of text: the beginning of a forced call; empty = none */
     bool in_thinking;           /* the text has opened the reasoning */
     bool may_think;             /* it has not, but the model may */
-    bool has_effort;            /* the template was told how much to think */
-    struct str tail, lead;      /* of prompt_seam; borrowed from the maker */
+    struct str ahead;  /* the end of text, without opened_call: what an answer is remembered behind; into text */
+    size_t ahead_free; /* bytes at its end that the template wrote */
+    bool has_effort;   /* the template was told how much to think */
 };
 void prompt_init(struct prompt *p);
 void prompt_deinit(struct prompt *p);
-
-/* Where an answer begins, the next prompt may differ from what was generated: it has not got `tail`, which ended the
- * prompt, or it has `lead`, which the template writes before the content. Adds or takes what makes both alike. */
-bool prompt_seam(struct buf *out, struct str raw, struct str tail, struct str lead);
 
 /* The rendered conversation, up to where the model goes on. A refusal by the template is ERR_INVALID with the
  * template's own words. */

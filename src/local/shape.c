@@ -24,6 +24,18 @@ struct prober {
     const struct shape *shape;
 };
 
+void shape_type_contents(json_t *turns)
+{
+    size_t i;
+    json_t *turn;
+    json_array_foreach(turns, i, turn)
+    {
+        json_t *content = json_object_get(turn, "content");
+        if (json_is_string(content))
+            json_object_set_new(turn, "content", json_pack("[{s:s, s:O}]", "type", "text", "text", content));
+    }
+}
+
 /* Renders and looks for the sentinels, a list that ends in NULL. Takes messages and tools. */
 static bool arrives(const struct prober *p, json_t *messages, json_t *tools, bool in_order,
                     const char *const *sentinels)
@@ -31,6 +43,7 @@ static bool arrives(const struct prober *p, json_t *messages, json_t *tools, boo
     ptrdiff_t at = 0;
     struct buf text;
     buf_init(&text, PROBE_MAX_BYTES);
+    if (p->shape->typed_content) shape_type_contents(messages);
     bool ok = messages && p->render(p->ctx, &text, messages, tools);
     for (; ok && *sentinels; sentinels++) {
         at = str_find(buf_str(&text), str_from(*sentinels), in_order ? (size_t)at : 0);
@@ -140,6 +153,8 @@ static void probe_neighbours(const struct prober *p, struct shape *s)
         s->text_apart =
             ARRIVES(p, list(4, turn("user", S_USER), turn("assistant", S_TEXT), calling(p, "", 0, 0), result(p, 0)),
                     tools(p, false), S_TEXT, S_ARG);
+    s->text_behind =
+        s->calls && !IN_ORDER(p, list(3, turn("user", S_USER), calling(p, S_TEXT, 0, 0), result(p, 0)), S_TEXT, S_ARG);
     s->user_in_result =
         s->results &&
         !ARRIVES(p, list(4, turn("user", S_USER), calling(p, "", 0, 0), result(p, 0), turn("user", S_LATER)),
@@ -150,9 +165,11 @@ static void probe_neighbours(const struct prober *p, struct shape *s)
                                           s->results ? result(p, 0) : turn("user", S_RESULT)),
                                      tools(p, false), S_SYSTEM, S_USER);
     s->mid_system_as_user = s->mid_system_as_user || s->system_as_user;
-    s->raw = ARRIVES(
-        p, list(3, turn("user", S_USER), turn("assistant", S_TEXT), s->results ? result(p, 0) : turn("user", S_RESULT)),
-        tools(p, false), S_TEXT, S_RESULT);
+    s->raw = ARRIVES(p,
+                     list(5, turn("user", S_USER), turn("assistant", S_TEXT),
+                          s->results ? result(p, 0) : turn("user", S_RESULT), turn("assistant", S_RESULT2),
+                          turn("user", S_LATER)),
+                     tools(p, false), S_TEXT, S_RESULT, S_RESULT2, S_LATER);
 }
 
 /* Reasoning counts within a tool loop, which is where models need it and where templates keep it. */
@@ -168,10 +185,22 @@ static void probe_thinking(const struct prober *p, struct shape *s)
     }
 }
 
+static void probe_content(const struct prober *p, struct shape *s)
+{
+    for (int typed = 0; typed < 2; typed++) {
+        s->typed_content = typed > 0;
+        if (ARRIVES(p, list(3, turn("user", S_USER), turn("assistant", S_TEXT), turn("user", S_LATER)), NULL, S_USER,
+                    S_TEXT, S_LATER))
+            return;
+    }
+    s->typed_content = false;
+}
+
 void shape_probe(struct shape *out, shape_render *render, void *ctx)
 {
     struct prober p = {render, ctx, out};
     *out = (struct shape){0};
+    probe_content(&p, out);
     probe_system(&p, out);
     out->tools = ARRIVES(&p, list(1, turn("user", S_USER)), tools(&p, true), S_TOOL, S_ABOUT, "key");
     probe_calls(&p, out);
@@ -194,6 +223,7 @@ void shape_describe(const struct shape *s, struct buf *out)
         {s->text_apart, "text before calls apart"},
         {s->short_ids, "short call ids"},
         {s->user_in_result, "user text behind a result joins it"},
+        {s->typed_content, "contents as lists of parts"},
         {!s->thinking_key, "earlier reasoning is not shown"},
     };
     size_t from = out->len;

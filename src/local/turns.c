@@ -6,6 +6,7 @@
 
 #include "base/alloc.h"
 #include "base/hash.h"
+#include "base/log.h"
 #include "base/rng.h"
 
 /* What is needed while the list is built. */
@@ -366,36 +367,77 @@ static bool add_calls_as_text(struct builder *b, struct buf *text, struct str th
     return !text->failed && append_assistant(b, buf_str(text), thinking, NULL);
 }
 
-/* The generated text itself, when the message is what the model wrote. *is_raw tells whether it was. */
-static bool add_remembered(struct builder *b, bool *is_raw, const struct chat_message *m)
+static bool has_thinking(const struct chat_message *m)
 {
-    struct buf thinking;
+    for (size_t i = 0; i < m->n_blocks; i++)
+        if (m->blocks[i].kind == CHAT_THINKING && m->blocks[i].text.len) return true;
+    return false;
+}
+
+static void make_key(const struct builder *b, char key[TURNS_KEY_BYTES], char kind)
+{
+    snprintf(key, TURNS_KEY_BYTES, "Q%016llx%016llx%c%05zu", (unsigned long long)b->nonce[0],
+             (unsigned long long)b->nonce[1], kind, b->out->n_raws % 100000);
+}
+
+static bool has_text(const struct chat_message *m)
+{
+    for (size_t i = 0; i < m->n_blocks; i++)
+        if (m->blocks[i].kind == CHAT_TEXT && m->blocks[i].text.len) return true;
+    return false;
+}
+
+/* One call in the place of all: some templates show results and reasoning only where there is one. */
+static json_t *stand_in(const struct builder *b, struct turns_raw *raw, const struct chat_message *m)
+{
+    char space[10];
+    size_t i = 0;
+    while (m->blocks[i].kind != CHAT_TOOL_USE) i++;
+    make_key(b, raw->call_key, 'N');
+    raw->name = m->blocks[i].name;
+    struct str id = id_for_template(b, space, m->blocks[i].id);
+    snprintf(raw->id, sizeof raw->id, "%.*s", STR_ARG(id));
+    return json_pack("[{s:o, s:s, s:{s:o, s:{s:i}}}]", "id", str_json(id), "type", "function", "function", "name",
+                     str_json(raw->name), "arguments", raw->call_key, 0);
+}
+
+/* The generated text itself, when the message is what the model wrote. *is_raw tells whether it was. */
+static bool add_remembered(struct builder *b, bool *is_raw, const struct chat_message *m, size_t n_calls)
+{
     struct turns *t = b->out;
+    struct turns_raw raw = {0};
     *is_raw = false;
-    if (!b->memory || !b->shape->raw) return true;
-    t->raws = mem_realloc(t->raws, (t->n_raws + 1) * sizeof *t->raws);
-    struct turns_raw *raw = &t->raws[t->n_raws];
-    buf_init(&raw->text, TURNS_MAX_BYTES);
-    buf_init(&thinking, TURNS_MAX_BYTES);
-    *is_raw = call_memory_find(b->memory, &raw->text, &thinking, m);
-    if (*is_raw) {
-        snprintf(raw->key, sizeof raw->key, "Q%016llx%016llxZ%05zu", (unsigned long long)b->nonce[0],
-                 (unsigned long long)b->nonce[1], t->n_raws % 100000);
-        t->n_raws++;
-    } else {
-        buf_deinit(&raw->text);
+    if (!b->memory || (n_calls && !b->shape->raw && !b->shape->calls)) return true;
+    made_text_init(&raw.made, TURNS_MAX_BYTES);
+    enum made_match match = call_memory_find(b->memory, &raw.made, m);
+    if (match != MADE_SAME) {
+        made_text_deinit(&raw.made);
+        if (match == MADE_CHANGED && t->n_changed++ == 0)
+            log_info("a call came back from the client with another input than was generated: it is shown as sent");
+        return true;
     }
-    struct str thought = m->without_thinking ? STR_NONE : buf_str(&thinking);
-    bool ok = !*is_raw || append_assistant(b, str_from(raw->key), thought, NULL);
-    buf_deinit(&thinking);
-    return ok;
+    *is_raw = true;
+    bool thinks = has_thinking(m) && !m->without_thinking && raw.made.thinking.len;
+    bool as_call = n_calls && b->shape->calls && (!b->shape->raw || thinks) && !b->shape->no_stand_ins &&
+                   !(b->shape->text_behind && has_text(m));
+    if (n_calls && !as_call && !b->shape->raw) {
+        made_text_deinit(&raw.made);
+        *is_raw = false;
+        return true;
+    }
+    if (thinks) make_key(b, raw.thinking_key, 'T');
+    if (!as_call || has_text(m)) make_key(b, raw.key, 'Z');
+    json_t *calls = as_call ? stand_in(b, &raw, m) : NULL;
+    t->raws = mem_realloc(t->raws, (t->n_raws + 1) * sizeof *t->raws);
+    t->raws[t->n_raws++] = raw;
+    return append_assistant(b, str_from(raw.key), str_from(raw.thinking_key), calls);
 }
 
 static bool add_calling(struct builder *b, struct buf *text, struct str thinking, const struct chat_message *m,
                         size_t n_calls)
 {
     bool is_raw;
-    if (!add_remembered(b, &is_raw, m)) return false;
+    if (!add_remembered(b, &is_raw, m, n_calls)) return false;
     if (is_raw) return true;
     if (!b->shape->calls) return add_calls_as_text(b, text, thinking, m);
     struct str content = buf_str(text);
@@ -418,10 +460,11 @@ static bool add_assistant_message(struct builder *b, const struct chat_message *
         n_calls += m->blocks[i].kind == CHAT_TOOL_USE;
         if (m->blocks[i].kind == CHAT_THINKING) buf_append(&thinking, m->blocks[i].text);
     }
-    bool ok = !text.failed && !thinking.failed;
+    bool ok = !text.failed && !thinking.failed, is_raw = false;
+    if (ok && !n_calls && text.len && !last_turn(b, "assistant")) ok = add_remembered(b, &is_raw, m, n_calls);
     if (ok && n_calls) ok = add_calling(b, &text, buf_str(&thinking), m, n_calls);
-    else if (ok && thinking.len) ok = append_assistant(b, buf_str(&text), buf_str(&thinking), NULL);
-    else if (ok) ok = add_turn(b, "assistant", buf_str(&text));
+    else if (ok && !is_raw && thinking.len) ok = append_assistant(b, buf_str(&text), buf_str(&thinking), NULL);
+    else if (ok && !is_raw) ok = add_turn(b, "assistant", buf_str(&text));
     buf_deinit(&thinking);
     buf_deinit(&text);
     return ok;
@@ -467,6 +510,7 @@ bool turns_init(struct turns *t, const struct chat_request *req, const struct sh
         else ok = add_assistant_message(&b, m);
     }
     index_free(&b);
+    if (ok && shape->typed_content) shape_type_contents(t->list);
     return ok;
 }
 
@@ -474,7 +518,7 @@ void turns_deinit(struct turns *t)
 {
     json_decref(t->list);
     json_decref(t->tools);
-    for (size_t i = 0; i < t->n_raws; i++) buf_deinit(&t->raws[i].text);
+    for (size_t i = 0; i < t->n_raws; i++) made_text_deinit(&t->raws[i].made);
     mem_free(t->raws);
     *t = (struct turns){0};
 }

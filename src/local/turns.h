@@ -15,10 +15,12 @@
 #define TURNS_MAX_BYTES ((size_t)256 << 20) /* of one text */
 #define TURNS_KEY_BYTES 40
 
-/* Remembered text that stands in the turns as a key which no client can guess. */
+/* Remembered text that stands in the turns as keys which no client can guess: one as the content, one as the reasoning
+ * where there is some, and one in the arguments of a call where the template must see one. Empty = not there. */
 struct turns_raw {
-    char key[TURNS_KEY_BYTES];
-    struct buf text;
+    char key[TURNS_KEY_BYTES], thinking_key[TURNS_KEY_BYTES], call_key[TURNS_KEY_BYTES], id[TURNS_KEY_BYTES];
+    struct str name; /* of that call; id: as the template gets it */
+    struct made_text made;
 };
 
 struct turns {
@@ -26,6 +28,7 @@ struct turns {
     json_t *tools; /* what the template shall show; NULL = nothing */
     struct turns_raw *raws;
     size_t n_raws;
+    size_t n_changed; /* earlier calls of ours that came back with another meaning */
 };
 
 /* false: out of memory or budget. memory may be NULL. turns_deinit is due in every case. */

@@ -168,6 +168,8 @@ static bool explain(const struct pdf_config *config, const struct child_result *
         return err_set(e, ERR_NOT_FOUND,
                        "PDF documents need the program pdftotext (package poppler-utils), which is "
                        "not installed on this server");
+    if (r->end == CHILD_EXITED && r->status == 3)
+        return err_set(e, ERR_INVALID, "the PDF does not allow that its text is copied");
     if (str_find(errors, STR("assword"), 0) >= 0) return err_set(e, ERR_INVALID, "the PDF is encrypted");
     if (str_find(errors, STR("emory"), 0) >= 0 || str_find(errors, STR("bad_alloc"), 0) >= 0)
         return err_set(e, ERR_TOO_LARGE, "reading the PDF took more than %zu MiB of memory",

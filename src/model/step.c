@@ -136,13 +136,18 @@ static void begin_rows(void *ctx, int from, int to, int worker)
     }
 }
 
+struct residual { /* a block's result in proj that is still to be added to hidden */
+    bool pending;
+    const float *bias, *post_norm;
+};
+
 struct block_ctx {
     const struct model *m;
     const struct attention_block *attn;
-    const float *bias, *post_norm; /* of a block's result */
+    bool pending;
+    const float *bias, *post_norm; /* of the previous block's result */
+    const float *norm;
     const struct ffn_block *ffn;
-    const float *ffn_bias;
-    int up_offset, gate_offset;
     size_t stride;
 };
 
@@ -176,24 +181,38 @@ static void prepare_qkv(void *ctx, int from, int to, int worker)
 }
 
 /* hidden += post_norm(proj + bias) */
+static void residual_row(const struct block_ctx *b, int i)
+{
+    const struct model *m = b->m;
+    const int n = m->hp.n_embd;
+    float *y = m->scratch.proj + (size_t)i * m->scratch.proj_len;
+    if (b->bias) m->k->add(y, b->bias, n);
+    if (b->post_norm) m->k->rmsnorm(y, y, b->post_norm, n, m->hp.norm_eps);
+    m->k->add(m->scratch.hidden + (size_t)i * (size_t)n, y, n);
+}
+
 static void add_residual(void *ctx, int from, int to, int worker)
 {
     (void)worker;
-    const struct block_ctx *b = ctx;
-    const struct model *m = b->m;
-    const int n = m->hp.n_embd;
-    for (int i = from; i < to; i++) {
-        float *y = m->scratch.proj + (size_t)i * b->stride;
-        if (b->bias) m->k->add(y, b->bias, n);
-        if (b->post_norm) m->k->rmsnorm(y, y, b->post_norm, n, m->hp.norm_eps);
-        m->k->add(m->scratch.hidden + (size_t)i * (size_t)n, y, n);
-    }
+    for (int i = from; i < to; i++) residual_row(ctx, i);
 }
 
-static void finish_block(const struct model *m, const struct step *s, const float *bias, const float *post_norm)
+/* Now, where nothing follows that could do it on the way. */
+static void finish_block(const struct model *m, const struct step *s, const struct residual *r)
 {
-    struct block_ctx b = {.m = m, .bias = bias, .post_norm = post_norm, .stride = m->scratch.proj_len};
+    if (!r->pending) return;
+    struct block_ctx b = {.m = m, .bias = r->bias, .post_norm = r->post_norm};
     step_for_rows(m, add_residual, &b, s->n_rows, (size_t)m->hp.n_embd);
+}
+
+/* The input of a block: the previous block's result is added first, if it is not yet. */
+static const float *block_row(void *ctx, float *row, int i)
+{
+    const struct block_ctx *b = ctx;
+    const struct hparams *h = &b->m->hp;
+    if (b->pending) residual_row(b, i);
+    b->m->k->rmsnorm(row, b->m->scratch.hidden + (size_t)i * (size_t)h->n_embd, b->norm, h->n_embd, h->norm_eps);
+    return row;
 }
 
 /* Keeps only the rows that want logits, in order. */
@@ -210,16 +229,21 @@ static void gather_wanted(const struct model *m, struct step *s)
     s->n_rows = s->n_wanted;
 }
 
-static void run_attention(const struct model *m, struct step *s, const struct layer *layer, bool last)
+static void run_attention(const struct model *m, struct step *s, const struct layer *layer, struct residual *r,
+                          bool last)
 {
     const struct hparams *h = &m->hp;
     const struct scratch *x = &m->scratch;
     const struct attention_block *a = &layer->attn;
-    const size_t n_embd = (size_t)h->n_embd, stride = x->qkv_len, n_attn = (size_t)h->n_heads * (size_t)h->dim_v;
-    const struct matmul_target qkv = {x->qkv, stride, a->qkv};
-    compute_norm_matmul_many(m->c, &qkv, 1, x->hidden, n_embd, a->norm, h->norm_eps, s->n_rows);
-
-    struct block_ctx b = {.m = m, .attn = a, .stride = stride};
+    const size_t stride = x->qkv_len, n_attn = (size_t)h->n_heads * (size_t)h->dim_v;
+    struct block_ctx b = {.m = m,
+                          .attn = a,
+                          .pending = r->pending,
+                          .bias = r->bias,
+                          .post_norm = r->post_norm,
+                          .norm = a->norm,
+                          .stride = stride};
+    compute_matmul_rows(m->c, x->qkv, stride, a->qkv, block_row, &b, s->n_rows);
     step_for_rows(m, prepare_qkv, &b, s->n_rows, stride);
 
     const struct kv_view view = {s->kv_base + layer->kv_offset, m->page_bytes, m->head_bytes};
@@ -239,33 +263,33 @@ static void run_attention(const struct model *m, struct step *s, const struct la
                       last ? s->n_last_spans : s->n_spans);
     if (last) gather_wanted(m, s);
     compute_matmul(m->c, x->proj, x->proj_len, a->out, x->attn, n_attn, s->n_rows);
-    finish_block(m, s, a->out_bias, a->post_norm);
+    *r = (struct residual){true, a->out_bias, a->post_norm};
 }
 
-static void activate(void *ctx, int from, int to, int worker)
+static const float *activated_row(void *ctx, float *row, int i)
 {
-    (void)worker;
     const struct block_ctx *b = ctx;
     const struct kernels *k = b->m->k;
     const struct ffn_block *f = b->ffn;
-    for (int i = from; i < to; i++) {
-        float *row = b->m->scratch.ffn + (size_t)i * b->stride;
-        float *gate = row + f->gate_offset;
-        if (f->gate_up_bias) k->add(row, f->gate_up_bias, weight_out_len(f->gate_up));
-        (b->m->gelu ? k->gelu_mul : k->silu_mul)(gate, gate, row + f->up_offset, b->m->hp.n_ff);
-    }
+    float *x = b->m->scratch.ffn + (size_t)i * b->stride;
+    if (f->gate_up_bias) k->add(x, f->gate_up_bias, weight_out_len(f->gate_up));
+    (b->m->gelu ? k->gelu_mul : k->silu_mul)(row, x + f->gate_offset, x + f->up_offset, b->m->hp.n_ff);
+    return row;
 }
 
-static void run_ffn(const struct model *m, const struct step *s, const struct ffn_block *f)
+static void run_ffn(const struct model *m, const struct step *s, const struct ffn_block *f, struct residual *r)
 {
-    const struct hparams *h = &m->hp;
     const struct scratch *x = &m->scratch;
-    const struct matmul_target gate_up = {x->ffn, x->ffn_len, f->gate_up};
-    compute_norm_matmul_many(m->c, &gate_up, 1, x->hidden, (size_t)h->n_embd, f->norm, h->norm_eps, s->n_rows);
-    struct block_ctx b = {.m = m, .ffn = f, .stride = x->ffn_len};
-    step_for_rows(m, activate, &b, s->n_rows, (size_t)h->n_ff * 4);
-    compute_matmul(m->c, x->proj, x->proj_len, f->down, x->ffn + f->gate_offset, x->ffn_len, s->n_rows);
-    finish_block(m, s, f->down_bias, f->post_norm);
+    struct block_ctx b = {.m = m,
+                          .pending = r->pending,
+                          .bias = r->bias,
+                          .post_norm = r->post_norm,
+                          .norm = f->norm,
+                          .ffn = f,
+                          .stride = x->ffn_len};
+    compute_matmul_rows(m->c, x->ffn, x->ffn_len, f->gate_up, block_row, &b, s->n_rows);
+    compute_matmul_rows(m->c, x->proj, x->proj_len, f->down, activated_row, &b, s->n_rows);
+    *r = (struct residual){true, f->down_bias, f->post_norm};
 }
 
 /* Padding behind the vocabulary must not reach the caller's rows, so odd vocabularies go through scratch. */
@@ -283,20 +307,24 @@ static void run_output(const struct model *m, const struct step *s)
 
 bool dense_forward(struct model *m, struct step *s, struct err *e)
 {
+    struct residual r = {0};
     step_for_rows(m, begin_rows, m, s->n_rows, (size_t)m->hp.n_embd * 4);
     for (int i = 0; i < m->hp.n_layers; i++) {
         if (s->stop && __atomic_load_n(s->stop, __ATOMIC_RELAXED)) {
             return err_set(e, ERR_CANCELLED, "step cancelled before layer %d of %d", i, m->hp.n_layers);
         }
         const struct layer *layer = &m->layers[i];
-        run_attention(m, s, layer, i == m->hp.n_layers - 1);
+        run_attention(m, s, layer, &r, i == m->hp.n_layers - 1);
         if (s->n_rows == 0) return true;
         if (layer->ffn.router) {
+            finish_block(m, s, &r);
+            r.pending = false;
             moe_run(m, s, &layer->ffn);
         } else {
-            run_ffn(m, s, &layer->ffn);
+            run_ffn(m, s, &layer->ffn, &r);
         }
     }
+    finish_block(m, s, &r);
     run_output(m, s);
     return true;
 }

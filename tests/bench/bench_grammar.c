@@ -82,7 +82,7 @@ static void write_tokens(struct bench *b, const char *id, const struct token_lis
 }
 
 /* One token: the mask, then the check of the token that follows. */
-static bool token(struct bench *b, struct grammar_matcher *m, uint32_t id)
+static bool token(struct bench *b, struct grammar_matcher *m, uint32_t id, const char *schema)
 {
     double t0 = cpu_seconds();
     grammar_matcher_mask(m, b->bits);
@@ -93,6 +93,7 @@ static bool token(struct bench *b, struct grammar_matcher *m, uint32_t id)
     add_time(&b->check, t3 - t2);
     b->tokens++;
     b->slow += t1 - t0 > 3e-3;
+    if (t1 - t0 > 2e-3) printf("slow mask: %s %.2f ms\n", schema, (t1 - t0) * 1e3);
     b->mask_differs += in_mask(b->bits, id) != ok;
     return ok && grammar_matcher_accept(m, id);
 }
@@ -110,7 +111,7 @@ static bool instance(struct bench *b, struct grammar *g, json_t *test, const cha
     if (b->tokens_file) write_tokens(b, id, &ids);
     size_t i = 0;
     ok = ok && m;
-    for (; ok && i < ids.n; i++) ok = token(b, m, ids.ids[i]);
+    for (; ok && i < ids.n; i++) ok = token(b, m, ids.ids[i], id);
     ok = ok && grammar_matcher_may_end(m);
     if (g && valid && !ok) printf("valid refused: %s at token %zu: %.200s\n", id, i, text);
     if (g && !valid && ok) printf("invalid accepted: %s: %.200s\n", id, text);

@@ -56,9 +56,10 @@ def test_system_as_string_and_blocks_render_alike(client):
 
 
 def test_multi_turn_remembers(client):
-    m = client.messages.create(model="m", max_tokens=40, messages=[
-        {"role": "user", "content": "My name is Ada. Remember it."}, {"role": "assistant", "content": "Hello Ada!"},
-        {"role": "user", "content": "What is my name?"}, {"role": "assistant", "content": "Your name is"}], **GREEDY)
+    m = client.messages.create(model="m", max_tokens=12, messages=[  # clear enough that no rounding of a CPU level decides
+        {"role": "user", "content": "My name is Ada. Remember it: Ada."},
+        {"role": "assistant", "content": "Hello Ada! Your name is Ada."}, {"role": "user", "content": "What is my name?"},
+        {"role": "assistant", "content": "Hello Ada! Your name is"}], **GREEDY)
     assert "Ada" in text_of(m)
 
 

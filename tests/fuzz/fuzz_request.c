@@ -40,7 +40,11 @@ static void check_request(const struct chat_request *r)
         require(i == 0 || r->messages[i].role != r->messages[i - 1].role);
         check_blocks(r, r->messages[i].blocks, r->messages[i].n_blocks, 0);
     }
-    for (size_t i = 0; i < r->n_tools; i++) require(r->tools[i].name.len > 0 && json_is_object(r->tools[i].schema));
+    for (size_t i = 0; i < r->n_tools; i++) {
+        require(r->tools[i].name.len > 0 && json_is_object(r->tools[i].schema));
+        for (size_t k = 0; k < i; k++)
+            require(r->tools[i].withheld || r->tools[k].withheld || !str_eq(r->tools[i].name, r->tools[k].name));
+    }
     for (size_t i = 0; i < r->n_stops; i++) require(r->stops[i].len > 0);
     require(!r->sampling.has_temperature || (r->sampling.temperature >= 0 && r->sampling.temperature <= 10));
 }

@@ -15,8 +15,8 @@ struct oracle_count {
 
 /* Runs the set that lies in data_dir. false: the folder cannot be read. */
 typedef bool oracle_set(const char *data_dir, struct oracle_count *count);
-oracle_set oracle_templates, oracle_jinja_cases, oracle_tokenizers, oracle_dialects, oracle_schemas, oracle_mcp_tools,
-    oracle_images;
+oracle_set oracle_templates, oracle_prefix, oracle_jinja_cases, oracle_tokenizers, oracle_dialects, oracle_schemas,
+    oracle_mcp_tools, oracle_images;
 
 /* Counts one comparison; prints the first few differences: the id, then both texts from where they part. */
 void oracle_compare(struct oracle_count *count, const char *id, struct str got, struct str expected);

@@ -11,19 +11,15 @@
 #include "base/buf.h"
 #include "oracle.h"
 
-#define MAX_SHOWN 300
+#define MAX_SHOWN 2000
 
 static const struct {
     const char *folder;
     oracle_set *run;
 } sets[] = {
-    {"chat-templates", oracle_templates},
-    {"jinja-cases", oracle_jinja_cases},
-    {"tokenizers", oracle_tokenizers},
-    {"tool-dialects", oracle_dialects},
-    {"json-schemas", oracle_schemas},
-    {"mcp-tools", oracle_mcp_tools},
-    {"images", oracle_images},
+    {"chat-templates", oracle_templates}, {"chat-templates", oracle_prefix},  {"jinja-cases", oracle_jinja_cases},
+    {"tokenizers", oracle_tokenizers},    {"tool-dialects", oracle_dialects}, {"json-schemas", oracle_schemas},
+    {"mcp-tools", oracle_mcp_tools},      {"images", oracle_images},
 };
 
 static char *known; /* lines "ID: WHAT", or "ID" for any difference of a case, between newlines; or NULL */

@@ -157,6 +157,17 @@ START_TEST(tools_come_and_go)
 }
 END_TEST
 
+START_TEST(a_reference_means_the_newest_tool_of_its_name)
+{
+    struct chat_request *r =
+        decode_ok(BODY(USER("\"x\"") "," SYSTEM("[" CHANGE("addition", DEFINED(NEW_GET)) "]") "," CALL_AND_RESULT(
+                           "{\"type\":\"tool_reference\",\"tool_name\":\"get\"}"),
+                       WITH_TOOLS));
+    ck_assert(r->n_tools == 3 && r->tools[0].withheld && !r->tools[2].withheld);
+    chat_request_destroy(r);
+}
+END_TEST
+
 START_TEST(changes_that_cannot_be)
 {
     static const struct {
@@ -229,6 +240,7 @@ void add_tools(TCase *tc)
     tcase_add_test(tc, tool_search_shows_everything);
     tcase_add_test(tc, deferred_tools_wait_for_their_reference);
     tcase_add_test(tc, tools_come_and_go);
+    tcase_add_test(tc, a_reference_means_the_newest_tool_of_its_name);
     tcase_add_test(tc, changes_that_cannot_be);
     tcase_add_test(tc, a_compaction_begins_with_the_tools_of_the_list);
     tcase_add_test(tc, choices_name_what_can_be_called);

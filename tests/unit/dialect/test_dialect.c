@@ -466,8 +466,88 @@ START_TEST(plain_text_has_no_markers)
 }
 END_TEST
 
+static void check_without_tools(const char *name, const char *raw, const char *expected)
+{
+    struct str text = str_from(raw);
+    for (size_t piece = text.len; piece > 0; piece--) {
+        struct seen s;
+        struct dialect_options o = {.keep_thinking = true};
+        run_cut(&s, name, &o, text, piece, false);
+        ck_assert_msg(str_eq(buf_str(&s.line), str_from(expected)), "%s, pieces of %zu: %s", name, piece, s.line.ptr);
+        buf_deinit(&s.line);
+    }
+}
+
+START_TEST(fences_around_json)
+{
+    struct dialect_options o = {.json_answer = true};
+    check_with(&o, "default", "```json\n{\"a\": \"```\"}\n```", "t[{\"a\": \"```\"}]", 0, false);
+    check_with(&o, "default", "```\n[1]\n```\n\n", "t[[1]]", 0, false);
+    check_with(&o, "default", "```json\n{\"a\": 1}", "t[{\"a\": 1}]", 0, false);
+    check_with(&o, "default", "<think>why</think>```json\n{}\n```", "r[why]t[{}]", 0, false);
+    check_with(&o, "default", "{\"a\": 1}", "t[{\"a\": 1}]", 0, false);
+    check("default", "```json\n{\"a\": 1}\n```", "t[```json\n{\"a\": 1}\n```]", 0);
+    check("default", "```json\n{\"name\": \"now\"}\n```\n```json\n{\"name\": \"now\"}\n```", "c[now {}]c[now {}]", 2);
+    check("default", "```json\n{\"name\": \"read\", \"arguments\": {\"path\": \"a\", \"limit\": 1.5}}\n```",
+          "t[```json\n{\"name\": \"read\", \"arguments\": {\"path\": \"a\", \"limit\": 1.5}}\n```]", 0);
+}
+END_TEST
+
+START_TEST(strings_over_several_lines)
+{
+    check("lfm2", "<|tool_call_start|>[read(path='a\\n\\'b')]<|tool_call_end|>", "c[read {\"path\":\"a\\n'b\"}]", 1);
+    check("lfm2", "<|tool_call_start|>[read(path='#x\nprintf(\"\\n\")\n')]<|tool_call_end|>",
+          "c[read {\"path\":\"#x\\nprintf(\\\"\\\\n\\\")\\n\"}]", 1);
+}
+END_TEST
+
+START_TEST(values_that_end_like_a_call)
+{
+    check("minimax",
+          "<minimax:tool_call><invoke name=\"read\"><parameter name=\"path\">x</invoke></parameter></invoke>"
+          "</minimax:tool_call>",
+          "c[read {\"path\":\"x</invoke>\"}]", 1);
+    check("minimax", "<minimax:tool_call><invoke name=\"read\"><parameter name=\"path\">x</invoke></minimax:tool_call>",
+          "c[read {\"path\":\"x\"}]", 1);
+}
+END_TEST
+
+START_TEST(reasoning_at_its_edges)
+{
+    struct dialect_options opened = {.in_thinking = true, .opened_thinking = STR("Here are my reasoning steps:\n")};
+    check_with(&opened, "apriel", "one\n[BEGIN FINAL RESPONSE]\nHi.", "r[Here are my reasoning steps:\none]t[Hi.]", 0,
+               false);
+    check("apriel", "Here are my reasoning steps:\none\n[BEGIN FINAL RESPONSE]\nHi.",
+          "r[Here are my reasoning steps:\none]t[Hi.]", 0);
+    check_thinking("default", "why</thi", "r[why]", 0); /* half an end mark */
+    check_without_tools("default", "see <tool_call>{\"name\": \"now\"}</tool_call>",
+                        "t[see <tool_call>{\"name\": \"now\"}</tool_call>]");
+}
+END_TEST
+
+START_TEST(hidden_reasoning_that_is_all)
+{
+    struct dialect_options o = {.in_thinking = true};
+    struct seen s;
+    run_cut(&s, "default", &o, STR("It is four."), 3, false);
+    ck_assert_str_eq(s.line.ptr, "t[It is four.]");
+    buf_deinit(&s.line);
+    run_cut(&s, "default", &o, STR("Two and two</think>Four."), 3, false);
+    ck_assert_str_eq(s.line.ptr, "t[Four.]");
+    buf_deinit(&s.line);
+    run_cut(&s, "default", &o, STR("Two and"), 3, true); /* cut by a limit: it was reasoning */
+    ck_assert_uint_eq(s.line.len, 0);
+    buf_deinit(&s.line);
+}
+END_TEST
+
 static void add_all(TCase *tc)
 {
+    tcase_add_test(tc, fences_around_json);
+    tcase_add_test(tc, strings_over_several_lines);
+    tcase_add_test(tc, values_that_end_like_a_call);
+    tcase_add_test(tc, reasoning_at_its_edges);
+    tcase_add_test(tc, hidden_reasoning_that_is_all);
     tcase_add_test(tc, plain_text_has_no_markers);
     tcase_add_test(tc, plain_text);
     tcase_add_test(tc, json_calls);

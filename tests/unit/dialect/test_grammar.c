@@ -96,9 +96,62 @@ static size_t n_rows(void)
     return n;
 }
 
+/* A tool that no input satisfies must not lead the model into a place where nothing may follow. */
+START_TEST(tools_that_nothing_satisfies)
+{
+    json_t *never =
+        json_loads("{\"type\":\"object\",\"properties\":{\"a\":{\"not\":{}}},\"required\":[\"a\"]}", 0, NULL);
+    struct chat_tool tool = {.name = STR("odd"), .schema = never};
+    struct walk w = {.d = dialect_find(STR("hermes")), .o = {.tools = &tool, .n_tools = 1, .choice = CHAT_TOOLS_ANY}};
+    struct err e = {0};
+    struct buf notes;
+    struct grammar *g = dialect_grammar(w.d, &w.o, &e);
+    ck_assert_msg(g != NULL, "%s", e.msg);
+    buf_init(&notes, 4096);
+    grammar_explain(g, &notes);
+    ck_assert(str_find(buf_str(&notes), STR("tools.0.input_schema: no input"), 0) >= 0);
+    buf_deinit(&notes);
+    grammar_unref(g);
+    tool.strict = true;
+    ck_assert_ptr_null(dialect_grammar(w.d, &w.o, &e));
+    ck_assert_msg(strstr(e.msg, "tools.0.input_schema") != NULL, "%s", e.msg);
+    json_decref(never);
+}
+END_TEST
+
+START_TEST(messages_name_the_place)
+{
+    json_t *schema = json_loads("{\"properties\":{\"x\":{\"type\":\"string\",\"pattern\":\"(?=a)b\"}}}", 0, NULL);
+    struct chat_tool tools[2] = {{.name = STR("plain"), .schema = json_object()},
+                                 {.name = STR("odd"), .schema = schema}};
+    struct dialect_grammar_options o = {.tools = tools, .n_tools = 2};
+    struct err e = {0};
+    struct buf notes;
+    for (size_t i = 0; dialect_at(i); i++) {
+        tools[1].strict = false;
+        struct grammar *g = dialect_grammar(dialect_at(i), &o, &e);
+        ck_assert_msg(g != NULL, "%s: %s", dialect_name(dialect_at(i)), e.msg);
+        buf_init(&notes, 1 << 16);
+        grammar_explain(g, &notes);
+        ck_assert_msg(str_find(buf_str(&notes), STR("tools.1.input_schema.properties.x.pattern"), 0) >= 0, "%s: %.*s",
+                      dialect_name(dialect_at(i)), STR_ARG(buf_str(&notes)));
+        buf_deinit(&notes);
+        grammar_unref(g);
+        tools[1].strict = true;
+        ck_assert_ptr_null(dialect_grammar(dialect_at(i), &o, &e));
+        ck_assert_int_eq(e.kind, ERR_INVALID);
+        ck_assert_msg(strstr(e.msg, "tools.1.input_schema.properties.x.pattern") != NULL, "%s", e.msg);
+    }
+    json_decref(tools[0].schema);
+    json_decref(schema);
+}
+END_TEST
+
 void add_grammar_tests(TCase *tc);
 void add_grammar_tests(TCase *tc)
 {
+    tcase_add_test(tc, tools_that_nothing_satisfies);
+    tcase_add_test(tc, messages_name_the_place);
     tcase_add_loop_test(tc, walks_end_in_calls, 0, (int)n_rows());
     tcase_add_loop_test(tc, walks_go_on_from_an_opened_call, 0, (int)n_rows());
 }

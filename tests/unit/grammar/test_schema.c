@@ -97,6 +97,10 @@ END_TEST
 START_TEST(unions_and_exclusions_are_exact)
 {
     TABLE("{\"oneOf\":[{\"type\":\"integer\"},{\"minimum\":2}]}", "1", "2.5", "\"x\"", NULL, "3", "1.5", NULL);
+    TABLE("{\"type\":\"object\",\"not\":{\"required\":[\"a\",\"b\"],\"properties\":{\"a\":{\"type\":\"integer\"},\"c\":"
+          "{\"const\":1}}}}",
+          "{}", "{\"a\":1}", "{\"a\":\"\",\"b\":0}", "{\"a\":1,\"b\":0,\"c\":2}", "{\"b\":0}", NULL,
+          "{\"a\":1,\"b\":0}", "{\"b\":0,\"a\":2,\"c\":1}", NULL);
     TABLE("{\"not\":{\"type\":\"object\",\"required\":[\"a\"]}}", "1", "{}", "{\"b\":1}", NULL, "{\"a\":1}", NULL);
     TABLE("{\"if\":{\"properties\":{\"k\":{\"const\":1}},\"required\":[\"k\"]},\"then\":{\"required\":[\"a\"]},"
           "\"else\":{\"required\":[\"b\"]}}",

@@ -243,21 +243,46 @@ static void add(struct call_memory *m, const char *id, const char *raw)
                     &(struct made_answer){.raw = str_from(raw), .text = STR("see \n"), .calls = &call, .n_calls = 1});
 }
 
+static enum made_match match(struct call_memory *m, const struct chat_block *blocks, size_t n, const char *want)
+{
+    struct made_text made;
+    made_text_init(&made, 1 << 20);
+    struct chat_block list[4];
+    memcpy(list, blocks, n * sizeof *blocks);
+    enum made_match found =
+        call_memory_find(m, &made, &(struct chat_message){.role = CHAT_ASSISTANT, .blocks = list, .n_blocks = n});
+    if (want) ck_assert_msg(str_eq(buf_str(&made.raw), str_from(want)), "%.*s", STR_ARG(buf_str(&made.raw)));
+    made_text_deinit(&made);
+    return found;
+}
+
 static bool knows(struct call_memory *m, const char *id, const char *text, const char *input)
 {
-    struct buf raw, thinking;
-    buf_init(&raw, 1 << 20);
-    buf_init(&thinking, 1 << 20);
     struct chat_block blocks[] = {
         {.kind = CHAT_TEXT, .text = str_from(text)},
         {.kind = CHAT_TOOL_USE, .id = str_from(id), .name = STR("get"), .input = json_loads(input, 0, NULL)}};
-    bool found = call_memory_find(m, &raw, &thinking,
-                                  &(struct chat_message){.role = CHAT_ASSISTANT, .blocks = blocks, .n_blocks = 2});
+    enum made_match found = match(m, blocks, 2, NULL);
     json_decref(blocks[1].input);
-    buf_deinit(&raw);
-    buf_deinit(&thinking);
-    return found;
+    return found == MADE_SAME;
 }
+
+START_TEST(text_answers_are_remembered_by_their_words)
+{
+    struct call_memory *m = call_memory_create(1 << 20);
+    call_memory_add(m, &(struct made_answer){.raw = STR("\n\nIt is  here.\n"), .text = STR("It is  here.")});
+    call_memory_add(m, &(struct made_answer){.raw = STR("other"), .text = STR("other")});
+    call_memory_add(m, &(struct made_answer){.raw = STR(" "), .text = STR(" ")});
+    struct chat_block same = {.kind = CHAT_TEXT, .text = STR("It is  here.")};
+    struct chat_block spaced = {.kind = CHAT_TEXT, .text = STR("It is here.")};
+    struct chat_block changed = {.kind = CHAT_TEXT, .text = STR("It is there.")};
+    struct chat_block pieces[] = {{.kind = CHAT_TEXT, .text = STR("It is")}, {.kind = CHAT_TEXT, .text = STR("here.")}};
+    ck_assert_int_eq(match(m, &same, 1, "\n\nIt is  here.\n"), MADE_SAME);
+    ck_assert_int_eq(match(m, pieces, 2, "\n\nIt is  here.\n"), MADE_SAME);
+    ck_assert_int_eq(match(m, &spaced, 1, ""), MADE_UNKNOWN); /* white space inside is text */
+    ck_assert_int_eq(match(m, &changed, 1, ""), MADE_UNKNOWN);
+    call_memory_destroy(m);
+}
+END_TEST
 
 START_TEST(what_means_the_same_is_remembered)
 {
@@ -308,6 +333,7 @@ static void add_tests(TCase *tc)
     tcase_add_test(tc, tools_that_come_and_go_leave_the_start_alone);
     tcase_add_test(tc, the_first_tools_that_come_bring_the_way_to_call_them);
     tcase_add_test(tc, what_means_the_same_is_remembered);
+    tcase_add_test(tc, text_answers_are_remembered_by_their_words);
     tcase_add_test(tc, memory_is_bounded_and_drops_what_was_not_used);
 }
 

@@ -151,6 +151,7 @@ START_TEST(the_program_works_under_limits)
     } cases[] = {
         {"#!/bin/sh\nexit 1\n", ERR_INVALID, "damaged"},
         {"#!/bin/sh\nkill -SEGV $$\n", ERR_INVALID, "damaged"},
+        {"#!/bin/sh\nexit 3\n", ERR_INVALID, "does not allow that its text is copied"},
         {"#!/bin/sh\necho 'Command Line Error: Incorrect password' >&2; exit 1\n", ERR_INVALID, "encrypted"},
         {"#!/bin/sh\nwhile :; do :; done\n", ERR_TOO_LARGE, "1 s of processor time"},
         {"#!/bin/sh\nsleep 100 & sleep 100\n", ERR_TOO_LARGE, "took more than 3 s"},
