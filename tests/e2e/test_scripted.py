@@ -33,3 +33,8 @@ def test_ranked_the_marker_last_in_the_file_decides(model):
     assert answer(path, f"[[one]] {FAR}") == SCRIPTS["[[one]]"]
     assert answer(path, f"[[one]] {FAR} [[two]]") == SCRIPTS["[[two]]"]
     assert answer(path, f"[[two]] {FAR} [[one]]") == SCRIPTS["[[two]]"]
+
+
+def test_a_slow_layer_changes_no_answer(model):
+    path = model("--ranked", "--ffn", "512")
+    assert answer(path, "Hello") == SCRIPTS[""] and answer(path, f"[[two]] {FAR}") == SCRIPTS["[[two]]"]
