@@ -216,7 +216,7 @@ build/venv-clients/done: tests/requirements-clients.txt
 	@tools/install-deps python3-venv && rm -rf $(@D) && $(PYTHON) -m venv $(@D)
 	@$(@D)/bin/pip install -q --disable-pip-version-check -r $< && touch $@
 build/sdk-source/done: tests/requirements-clients.txt
-	@rm -rf $(@D) && mkdir -p $(@D) && $(PYTHON) -m pip download -q --disable-pip-version-check --no-deps --no-binary :all: \
+	@rm -rf $(@D) && mkdir -p $(@D) && $(PYTHON) -m pip download -q --disable-pip-version-check --no-deps --no-binary anthropic \
 	    -d $(@D) "$$(grep '^anthropic==' $<)" && tar xzf $(@D)/anthropic-*.tar.gz -C $(@D) --strip-components=1 && touch $@
 clients: $(CLIENT_PARTS)
 
