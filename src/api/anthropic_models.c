@@ -23,14 +23,16 @@ static void write_flag(struct buf *out, const char *name, bool supported)
 static void write_capabilities(struct buf *out, const struct chat_model *m)
 {
     buf_append(out, STR(",\"capabilities\":{"));
-    static const char *const never[] = {"batch", "citations", "code_execution", "pdf_input"};
+    static const char *const never[] = {"batch", "citations", "code_execution"};
     for (size_t i = 0; i < sizeof never / sizeof *never; i++) {
         write_flag(out, never[i], false);
         buf_append_char(out, ',');
     }
-    buf_append(out, STR("\"compaction\":{\"supported\":true,\"summarize\":{\"supported\":true}},"
-                        "\"context_management\":{\"supported\":false,\"clear_thinking_20251015\":{\"supported\":false},"
-                        "\"clear_tool_uses_20250919\":{\"supported\":false},"
+    /* PDF documents reach every model as text. */
+    buf_append(out, STR("\"pdf_input\":{\"supported\":true},"
+                        "\"compaction\":{\"supported\":true,\"summarize\":{\"supported\":true}},"
+                        "\"context_management\":{\"supported\":true,\"clear_thinking_20251015\":{\"supported\":true},"
+                        "\"clear_tool_uses_20250919\":{\"supported\":true},"
                         "\"compact_20260112\":{\"supported\":false}},"));
     buf_printf(out, "\"effort\":{\"supported\":%s,", m->thinking ? "true" : "false");
     static const char *const efforts[] = {"low", "medium", "high", "max", "xhigh"};

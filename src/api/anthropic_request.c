@@ -235,5 +235,7 @@ bool anthropic_request_decode(struct chat_request **out, char *body, size_t body
                               const struct anthropic_support *support, struct anthropic_error *e)
 {
     struct anthropic_body b;
-    return anthropic_body_parse(&b, body, body_len, e) && anthropic_body_decode(out, &b, call, support, e);
+    bool ok = anthropic_body_parse(&b, body, body_len, e) && anthropic_body_decode(out, &b, call, support, e);
+    anthropic_body_deinit(&b);
+    return ok;
 }

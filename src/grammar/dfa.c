@@ -57,17 +57,16 @@ static void split_strings(struct grammar *g, struct classes *c, const struct ter
 
 static bool find_classes(struct grammar *g, struct dfa *d, uint32_t root)
 {
-    size_t n = g->terms.n, top = 0, cap = 0;
+    size_t top = 0, cap = 0;
     struct classes classes = {.d = d, .size = {256}};
-    uint8_t *seen = mem_try_zalloc(n);
-    uint32_t *stack = NULL;
-    bool ok = seen && GROW(g, stack, cap, 16);
+    uint32_t *stack = NULL, search = ++g->terms.searches;
+    bool ok = GROW(g, stack, cap, 16);
     if (ok) stack[top++] = root;
     while (ok && top) {
         uint32_t id = stack[--top];
-        if (seen[id]) continue;
-        seen[id] = 1;
-        const struct term *t = &g->terms.items[id];
+        struct term *t = &g->terms.items[id];
+        if (t->seen == search) continue;
+        t->seen = search;
         if (t->kind == TERM_KIND_SET) split_classes(&classes, &g->terms.sets[t->a]);
         if (t->kind == TERM_KIND_STRS) split_strings(g, &classes, t);
         if (!GROW(g, stack, cap, top + 2 + t->n)) ok = false;
@@ -78,7 +77,6 @@ static bool find_classes(struct grammar *g, struct dfa *d, uint32_t root)
     }
     grammar_discharge(g, cap * sizeof *stack);
     mem_free(stack);
-    mem_free(seen);
     for (int b = 255; b >= 0; b--) d->sample[d->class_of[b]] = (uint8_t)b;
     return ok;
 }

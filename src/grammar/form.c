@@ -256,7 +256,7 @@ uint64_t form_hash(const struct machine *m, const struct thread *t)
         for (size_t k = word.len < text.len ? word.len - 1 : text.len; k > w[0]; k--)
             if (str_ends(text, str_slice(word, 0, k))) w[0] = k;
     }
-    w[2] = hash64(text.ptr + text.len - w[0], w[0], 93);
+    if (w[0]) w[2] = hash64(text.ptr + text.len - w[0], w[0], 93);
     if (t->kind == THREAD_RAW) w[1] = t->start == text.len ? 1 : text.ptr[text.len - 1] == '\r' ? 2 : 0;
     return hash64(w, sizeof w, 91);
 }

@@ -45,6 +45,7 @@ struct term {
     uint32_t a, b, min, max;
     uint32_t n, list; /* members: lists[list .. list + n) */
     uint32_t dfa;     /* 1 + index of its automaton; 0 = none yet */
+    uint32_t seen;    /* the last search that came by */
     uint64_t hash;
 };
 
@@ -75,7 +76,8 @@ struct terms {
     struct string_table *tables;
     uint32_t n, n_sets;
     size_t n_slots, cap, n_lists, lists_cap, sets_cap, n_tables, tables_cap;
-    uint32_t any_char, any_text;
+    uint32_t any_char, any_text, searches;
+    uint32_t bytes[256]; /* the set of one byte; TERM_NONE = not made yet */
 };
 
 bool terms_init(struct grammar *g);

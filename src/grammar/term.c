@@ -256,9 +256,11 @@ uint32_t term_bytes(struct grammar *g, struct str s)
 {
     uint32_t t = TERM_EPS;
     for (size_t i = s.len; i > 0; i--) {
+        uint8_t b = (uint8_t)s.ptr[i - 1];
         struct byteset set = {{0}};
-        byteset_add(&set, (uint8_t)s.ptr[i - 1]);
-        t = term_cat(g, term_set(g, &set), t);
+        byteset_add(&set, b);
+        if (g->terms.bytes[b] == TERM_NONE) g->terms.bytes[b] = term_set(g, &set);
+        t = term_cat(g, g->terms.bytes[b], t);
     }
     return t;
 }

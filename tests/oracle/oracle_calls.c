@@ -6,7 +6,7 @@
 #include "walk.h"
 
 #define MAX_TOOLS 64
-#define WALKS 12
+#define WALKS 3
 
 bool oracle_allows(char *what, size_t size, const struct dialect *d, const struct chat_tool *tools, size_t n_tools,
                    bool in_thinking, struct str text)

@@ -30,7 +30,9 @@ static struct chat_request *decode(const char *json, enum anthropic_call call, s
     struct anthropic_body b;
     struct chat_request *r = NULL;
     e->message[0] = '\0';
-    return parse(&b, json, e) && anthropic_body_decode(&r, &b, call, &EVERYTHING, e) ? r : NULL;
+    if (!parse(&b, json, e) || !anthropic_body_decode(&r, &b, call, &EVERYTHING, e)) r = NULL;
+    anthropic_body_deinit(&b);
+    return r;
 }
 
 static struct chat_request *take(const char *json)

@@ -67,20 +67,20 @@ START_TEST(silent_stream_gets_pings_from_the_start)
 }
 END_TEST
 
-/* The longest time without a byte from the request to the end of the reply. */
+/* The longest time without a byte from the request to the end of the reply. Counted in short waits, not by the clock:
+ * when the whole machine stands still, that is nobody's silence. */
 static unsigned longest_gap_ms(struct fixture *f, struct buf *reply, struct str request)
 {
     int fd = loopback_connect(f->port);
-    uint64_t last = clock_ns();
-    uint64_t longest = 0;
+    unsigned waits = 0;
+    unsigned longest = 0;
     loopback_send(fd, request);
-    while (!loopback_has(reply, "message_stop") && loopback_more(fd, reply, LOOPBACK_WAIT_MS)) {
-        uint64_t now = clock_ns();
-        if (now - last > longest) longest = now - last;
-        last = now;
+    while (!loopback_has(reply, "message_stop") && waits < 200) {
+        waits = loopback_more(fd, reply, 50) ? 0 : waits + 1;
+        if (waits > longest) longest = waits;
     }
     close(fd);
-    return (unsigned)(longest / 1000000);
+    return longest * 50;
 }
 
 /* anthropic-api 5.4: in the queue, in the prefill, and while text, reasoning or a call is held back. */
