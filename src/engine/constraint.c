@@ -9,6 +9,7 @@
 
 #define SPACE_MAX 16 /* bytes of white space around a marker */
 #define RECENT 256   /* tokens whose ends are remembered: at least as many as a marker has bytes */
+#define DRAWS_MAX 32 /* tokens that are tried one by one before a costly mask is made after all */
 _Static_assert(ENGINE_MARKER_MAX < RECENT, "a marker has at most a token a byte");
 
 enum phase {
@@ -259,21 +260,30 @@ static bool allow_marker(struct engine *g, struct constraint *c, struct err *e)
     return true;
 }
 
-/* g->mask = the tokens that may come next. The model may have more rows of logits than there are tokens, or fewer. */
-static bool make_mask(struct engine *g, struct constraint *c)
+/* The model may have more rows of logits than there are tokens, or fewer. */
+static void mask_trim(struct engine *g)
 {
-    size_t n = ((size_t)g->n_vocab + 63) / 64, n_bits = GRAMMAR_MASK_WORDS(grammar_vocab_size(g->vocab));
+    if (g->n_vocab % 64) g->mask[g->n_vocab / 64] &= (UINT64_C(1) << g->n_vocab % 64) - 1;
+}
+
+enum mask_result { MASK_MADE, MASK_EMPTY, MASK_COSTLY };
+
+/* g->mask = the tokens that may come next, within `work` (grammar_matcher_mask_within). */
+static enum mask_result make_mask(struct engine *g, struct constraint *c, size_t work)
+{
+    size_t n = ((size_t)g->n_vocab + 63) / 64, n_bits = GRAMMAR_MASK_WORDS(grammar_vocab_size(g->vocab)), n_set;
     if (c->is_marker) {
         memset(g->mask, 0, n * sizeof *g->mask);
     } else {
-        if (!grammar_matcher_mask(c->matcher, g->bits) && c->phase != PHASE_OPENING) return false;
+        if (!grammar_matcher_mask_within(c->matcher, g->bits, &n_set, work)) return MASK_COSTLY;
+        if (!n_set && c->phase != PHASE_OPENING) return MASK_EMPTY;
         for (size_t i = 0; i < n; i++) {
             uint64_t low = 2 * i < n_bits ? g->bits[2 * i] : 0, high = 2 * i + 1 < n_bits ? g->bits[2 * i + 1] : 0;
             g->mask[i] = low | high << 32;
         }
     }
-    if (g->n_vocab % 64) g->mask[n - 1] &= (UINT64_C(1) << g->n_vocab % 64) - 1;
-    return true;
+    mask_trim(g);
+    return MASK_MADE;
 }
 
 static bool take_drawn(struct engine *g, struct constraint *c, uint32_t token)
@@ -294,6 +304,21 @@ static bool give_up(struct constraint *c, struct err *e)
     return true;
 }
 
+/* Without a mask: tokens as the model wants them, without those that were refused, which gives the same distribution.
+ * False: a mask is cheaper. */
+static bool draw_one_by_one(struct engine *g, struct constraint *c, struct sampler_choice *out, struct sampler *sampler,
+                            const float *logits)
+{
+    memset(g->mask, 0xff, ((size_t)g->n_vocab + 63) / 64 * sizeof *g->mask);
+    mask_trim(g);
+    for (int i = 0; i < DRAWS_MAX; i++) {
+        g->mask[out->token / 64] &= ~(UINT64_C(1) << out->token % 64);
+        if (!sampler_draw(sampler, out, logits, g->mask)) return false;
+        if (take_drawn(g, c, out->token)) return true;
+    }
+    return false;
+}
+
 bool constraint_draw(struct engine *g, struct constraint *c, struct sampler_choice *out, bool *must_close,
                      struct sampler *sampler, const float *logits, struct err *e)
 {
@@ -302,7 +327,12 @@ bool constraint_draw(struct engine *g, struct constraint *c, struct sampler_choi
     if (take_drawn(g, c, out->token)) return true;
     if (c->phase == PHASE_REASONING) return c->close_now = *must_close = true;
     struct sampler_choice drawn = *out; /* what the model says if the grammar has to go */
-    if (make_mask(g, c)) {
+    enum mask_result made = make_mask(g, c, g->mask_work);
+    if (made == MASK_COSTLY) {
+        if (draw_one_by_one(g, c, out, sampler, logits)) return true;
+        made = make_mask(g, c, SIZE_MAX);
+    }
+    if (made == MASK_MADE) {
         if (!allow_marker(g, c, e)) return false;
         if (!sampler_draw(sampler, out, logits, g->mask))
             return err_set(e, ERR_INTERNAL, "the model gave no usable logits for what the grammar allows");

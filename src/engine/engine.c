@@ -69,6 +69,7 @@ struct engine *engine_create_with_ops(const struct engine_ops *ops, const struct
     token_list_init(&g->forced, FORCED_MAX);
     buf_init(&g->piece, PIECE_MAX);
     g->n_vocab = info->n_vocab;
+    g->mask_work = GRAMMAR_MASK_WORK;
     g->state_bytes = info->state_bytes;
     size_t memory = config->kv_bytes ? 0 : memory_available();
     if (!engine_plan_make(&g->plan, info, config, memory, e) || !allocate(g, info, e) || !start(g, e)) {

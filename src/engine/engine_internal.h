@@ -123,6 +123,7 @@ struct engine {
     struct grammar_vocab *vocab; /* NULL until the first grammar; then it stays */
     uint32_t *bits;              // [GRAMMAR_MASK_WORDS(size of vocab)]: as grammar writes masks
     uint64_t *mask;              // [(n_vocab + 63) / 64]: as the sampler reads them
+    size_t mask_work;            /* bound of a mask's cost; above it single tokens are tried */
     struct token_list forced;    /* scratch of a step */
     struct buf piece;            /* likewise */
     struct model_span *spans;    // [n_parallel]

@@ -102,7 +102,8 @@ START_TEST(answers_fit_their_grammar)
 {
     struct toy t = a_toy();
     struct engine *g = toy_engine(&t, &room);
-    t.eog_in = 2; /* wants to end all the time */
+    if (_i) g->mask_work = 1; /* masks are too costly: tokens are tried one by one first */
+    t.eog_in = 2;             /* wants to end all the time */
     for (uint32_t seed = 0; seed < 60; seed++) {
         struct grammar *grammar = compile(person, 3);
         uint32_t tokens[2] = {7, seed};
@@ -566,7 +567,7 @@ END_TEST
 void add_constraint_tests(TCase *tc)
 {
     tcase_add_checked_fixture(tc, quiet, NULL);
-    tcase_add_test(tc, answers_fit_their_grammar);
+    tcase_add_loop_test(tc, answers_fit_their_grammar, 0, 2);
     tcase_add_test(tc, constrained_answers_are_the_same_alone_in_a_crowd_and_after_preemption);
     tcase_add_test(tc, forced_text_is_computed_in_one_step);
     tcase_add_test(tc, more_forced_text_than_a_step_holds_takes_several);
