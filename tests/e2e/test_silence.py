@@ -29,8 +29,13 @@ def test_long_prefill(model_path):
     s = Server(model_path, "-c", "32768", "--cpu-level", "c", "-t", "1")
     try:
         probe = arrivals(s, "Speed? " + "word " * 300)[-1][0]
-        words = min(30000, int(200 * PREFILL_S / probe))  # attention makes longer ones slower
-        came = arrivals(s, "Now the long one. " + "word " * words)
+        words = int(200 * PREFILL_S / probe)  # attention makes longer ones slower
+        for attempt in range(4):  # a machine that was busy during the probe is faster than it seemed
+            words = min(30000, words)
+            came = arrivals(s, f"{attempt}: now the long one. " + "word " * words)
+            if came[-1][0] >= PREFILL_S * 0.9:
+                break
+            words = int(words * PREFILL_S * 1.1 / came[-1][0])
         times = [0.0] + [t for t, _ in came]
         gaps = [b - a for a, b in zip(times, times[1:])]
         text = b"".join(piece for _, piece in came)
