@@ -31,7 +31,7 @@ RAN = [["get_weather", {"city": "Oslo", "days": 3}], ["get_time", {"zone": "UTC"
 @pytest.fixture(scope="module")
 def server(tmp_path_factory):
     folder = tmp_path_factory.mktemp("typescript")
-    s = Server(scripted_model(folder, SCRIPTS, "--context", "8192", "--ranked"), env={**os.environ, "XDG_STATE_HOME": str(folder)})
+    s = Server(scripted_model(folder, SCRIPTS, "--context", "8192", "--ranked", "--ffn", "131072"), env={**os.environ, "XDG_STATE_HOME": str(folder)})
     yield s
     assert s.stop() == 0, s.output()[-3000:]
 
