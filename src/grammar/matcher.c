@@ -149,7 +149,7 @@ bool grammar_matcher_feed(struct grammar_matcher *x, struct str bytes)
 
 static bool is_end(const struct grammar_vocab *v, uint32_t token)
 {
-    return token < v->n && (v->ends[token / 32] >> (token % 32) & 1);
+    return token < v->n && v->is_end[token];
 }
 
 bool grammar_matcher_may_end(struct grammar_matcher *x)
