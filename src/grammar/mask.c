@@ -10,6 +10,7 @@
 
 #define MEMO_SIZE 256     /* masks kept by one grammar */
 #define CONTENT_THREADS 4 /* more readings of restricted strings than this are walked together */
+#define FEW_NODES 1000    /* of a tree: not worth to remember */
 #define FILLERS 4         /* bytes that make a known key an unknown one */
 
 /* ---- the mask while it is made ---- */
@@ -132,6 +133,7 @@ static bool add_content(struct walk *w, const struct thread *t)
     uint32_t key[3] = {t->dfa->id, t->state, 77};
     uint64_t hash = hash64(key, sizeof key, 43);
     struct memo *known = memo_find(w->x, hash);
+    if (!known && walk_content(w, t->dfa, t->state, FEW_NODES)) return true;
     uint32_t *own = mem_try_alloc(v->n_words * sizeof *own), *bits = w->bits;
     if (!own) return false;
     if (known) memo_give(known, v, own);
@@ -140,7 +142,7 @@ static bool add_content(struct walk *w, const struct thread *t)
         const struct ready *base = w->base;
         w->bits = own;
         begin(w, NULL);
-        walk_content(w, t->dfa, t->state);
+        walk_content(w, t->dfa, t->state, SIZE_MAX);
         if (!w->over) memo_keep(w, hash);
         w->bits = bits;
         w->base = base;
@@ -189,7 +191,7 @@ static void plain_tokens(struct walk *w)
         if (add_short(w, t) || (n_content <= CONTENT_THREADS && is_content(t) && add_content(w, t))) continue;
         machine_push(m, *t);
     }
-    walk_trie(w, &v->plain, (struct walk_from){.from = w->own, .plain = true});
+    walk_tree(w, &v->plain, (struct walk_from){.from = w->own, .plain = true});
 }
 
 static void any_tokens(struct walk *w)
@@ -197,7 +199,7 @@ static void any_tokens(struct walk *w)
     begin(w, NULL);
     plain_tokens(w);
     push_copy(w, 0, w->own);
-    if (!w->over) walk_trie(w, &w->x->v->rest, (struct walk_from){.from = w->own});
+    if (!w->over) walk_tree(w, &w->x->v->rest, (struct walk_from){.from = w->own});
 }
 
 /* ---- in a string that takes every text ---- */
@@ -225,16 +227,16 @@ static bool key_text(struct buf *out, struct str raw)
 /* Tokens that end the string with just this key are looked at one by one. */
 static void look_at_key(struct walk *w, struct str name, struct str key, bool opened)
 {
-    const struct tree *trie = opened ? &w->x->v->core : &w->x->v->rest;
-    if (!str_starts(name, key)) return;
-    uint32_t node = opened ? tree_child(trie, 0, '"') : 0;
+    const struct tree *tree = opened ? &w->x->v->core : &w->x->v->rest;
+    if (!str_starts(name, key) || (!opened && name.len == key.len)) return;
+    uint32_t node = opened ? tree_child(tree, 0, '"') : 0;
     for (size_t i = key.len; i < name.len && node != TREE_NONE; i++)
-        node = tree_child(trie, node, (uint8_t)name.ptr[i]);
-    if (node != TREE_NONE) node = tree_child(trie, node, '"');
-    for (uint32_t k = node == TREE_NONE ? 0 : trie->nodes[node].first; node != TREE_NONE && k < trie->nodes[node].last;
+        node = tree_child(tree, node, (uint8_t)name.ptr[i]);
+    if (node != TREE_NONE) node = tree_child(tree, node, '"');
+    for (uint32_t k = node == TREE_NONE ? 0 : tree->nodes[node].first; node != TREE_NONE && k < tree->nodes[node].last;
          k++) {
-        if (walk_takes(w, trie->order[k])) mask_set(w, trie->order[k]);
-        else mask_unset(w, trie->order[k]);
+        if (walk_takes(w, tree->order[k])) mask_set(w, tree->order[k]);
+        else mask_unset(w, tree->order[k]);
     }
 }
 
@@ -245,16 +247,10 @@ static bool key_is_known(const struct frame *f, struct str key)
     return known;
 }
 
-/* Pushes the state behind the quote of the string t, of which the text was read; a key that is known becomes another.
- */
-static bool push_closed(struct walk *w, struct thread t, struct buf *key)
+/* Pushes the state behind the quote that ends the string t. */
+static bool push_closed(struct walk *w, struct thread t)
 {
-    static const char filler = '~';
     struct machine *m = &w->x->m;
-    for (int i = 0; t.kind == THREAD_KEY && key_is_known(t.frame, buf_str(key)); i++) {
-        if (i == FILLERS || !lex_plain(m, &t, (uint8_t)filler, REPEAT_MAX)) return false;
-        if (!buf_append_char(key, filler) || !buf_append_char(&m->text, filler)) return w->over = true, false;
-    }
     size_t from = m->n_out;
     if (!buf_append_char(&m->text, '"') || !walk_goes_on(w, 2)) return w->over = true, false;
     machine_push(m, t);
@@ -264,24 +260,47 @@ static bool push_closed(struct walk *w, struct thread t, struct buf *key)
     return ok;
 }
 
+/* Tokens that end a known key at once: what stands behind it is its own. Then it becomes an unknown one. */
+static bool known_key_tokens(struct walk *w, struct thread *t, struct buf *key, bool opened)
+{
+    static const char filler = '~';
+    const struct tree *rest = &w->x->v->rest;
+    struct machine *m = &w->x->m;
+    size_t from = m->n_out, text = m->text.len;
+    uint32_t quote = tree_child(rest, 0, '"');
+    if (!opened && quote != TREE_NONE && push_closed(w, *t))
+        walk_tree(w, rest, (struct walk_from){.from = from, .node = quote});
+    m->text.len = text;
+    for (int i = 0; key_is_known(t->frame, buf_str(key)); i++) {
+        if (i == FILLERS || !lex_plain(m, t, (uint8_t)filler, REPEAT_MAX)) return false;
+        if (!buf_append_char(key, filler) || !buf_append_char(&m->text, filler)) return w->over = true, false;
+    }
+    return true;
+}
+
 /* Tokens that end the free string t; opened: those with the quote that opens it, which stands in the text already. */
 static void closing_tokens(struct walk *w, struct thread t, bool opened)
 {
     struct machine *m = &w->x->m;
+    const struct grammar_vocab *v = w->x->v;
+    const struct tree *closers = opened ? &v->quoted_closers : &v->closers;
+    const struct object_alt *o = t.kind == THREAD_KEY ? &t.frame->alt->object : NULL;
+    const struct used *used = o ? t.frame->used : NULL;
     size_t from = m->n_out, text = m->text.len;
-    bool is_key = t.kind == THREAD_KEY;
     struct buf key;
     buf_init(&key, 1 << 20);
-    if (is_key && !key_text(&key, str_slice(buf_str(&m->text), t.start, text))) w->over = true;
+    if (o && !key_text(&key, str_slice(buf_str(&m->text), t.start, text))) w->over = true;
     size_t key_len = key.len;
-    if (!w->over && push_closed(w, t, &key))
-        walk_trie(w, opened ? &w->x->v->quoted_closers : &w->x->v->closers,
-                  (struct walk_from){.from = from, .vague = is_key});
+    bool ok = !w->over;
+    if (ok && o && key_is_known(t.frame, buf_str(&key))) {
+        if (!opened) closers = &v->texts_closers;
+        ok = known_key_tokens(w, &t, &key, opened);
+    }
+    if (ok && push_closed(w, t)) walk_tree(w, closers, (struct walk_from){.from = from, .vague = o != NULL});
     m->text.len = text;
     struct str written = {key.ptr, key_len};
-    const struct object_alt *o = is_key ? &t.frame->alt->object : NULL;
     for (uint32_t i = 0; o && i < o->n_names; i++) look_at_key(w, o->names[i], written, opened);
-    for (const struct used *u = o ? t.frame->used : NULL; u; u = u->next) look_at_key(w, u->text, written, opened);
+    for (; used; used = used->next) look_at_key(w, used->text, written, opened);
     buf_deinit(&key);
 }
 
@@ -291,7 +310,7 @@ static void free_string_tokens(struct walk *w)
     struct thread t = w->x->m.out[0];
     begin(w, &v->inside);
     push_copy(w, 0, 1);
-    walk_trie(w, &v->odd, (struct walk_from){.from = 1});
+    walk_tree(w, &v->odd, (struct walk_from){.from = 1});
     closing_tokens(w, t, false);
 }
 
@@ -351,11 +370,11 @@ static void tokens_between(struct walk *w, size_t from, bool begun)
         closing_tokens(w, t, true);
         m->text.len = text;
         push_copy(w, from, to);
-        walk_trie(w, &v->quoted_odd, (struct walk_from){.from = to});
+        walk_tree(w, &v->quoted_odd, (struct walk_from){.from = to});
         only.w['"' >> 6] &= ~(UINT64_C(1) << ('"' & 63));
     }
     push_copy(w, from, to);
-    walk_trie(w, &v->core, (struct walk_from){.from = to, .only = &only});
+    walk_tree(w, &v->core, (struct walk_from){.from = to, .only = &only});
     for (size_t i = 0; i < v->white.n && v->white.spaces[i] <= w->room; i++) mask_set(w, v->white.tokens[i]);
 }
 
@@ -371,9 +390,9 @@ static bool number_tokens(struct walk *w)
     for (const char *c = "0123456789.eE+-"; *c; c++) byteset_add(&only, (uint8_t)*c);
     begin(w, NULL);
     push_copy(w, 0, 1);
-    walk_trie(w, &v->plain, (struct walk_from){.from = 1, .plain = true, .only = &only});
+    walk_tree(w, &v->plain, (struct walk_from){.from = 1, .plain = true, .only = &only});
     push_copy(w, 0, 1);
-    walk_trie(w, &v->rest, (struct walk_from){.from = 1, .only = &only});
+    walk_tree(w, &v->rest, (struct walk_from){.from = 1, .only = &only});
     if (!number_may_end(m, &t)) return true;
     m->from = m->n_out;
     machine_value_done(m, f, m->text.len);

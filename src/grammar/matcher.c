@@ -69,7 +69,6 @@ void grammar_matcher_destroy(struct grammar_matcher *x)
     if (!x) return;
     for (size_t i = 0; i <= GRAMMAR_STEPS; i++) mem_free(x->steps[i].threads);
     machine_deinit(&x->m);
-    walk_destroy(x->walk);
     grammar_unref(x->g);
     mem_free(x);
 }

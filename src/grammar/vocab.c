@@ -1,6 +1,6 @@
 /* vocab: the texts of a vocabulary, sorted by what a grammar asks for. Texts that are plain string content (whole
- * characters without quote, backslash or control character) have a trie of their own and ready masks by their number of
- * characters; what goes on inside a string, closes one or opens one is ready too, with tries of what follows the quote:
+ * characters without quote, backslash or control character) have a tree of their own and ready masks by their number of
+ * characters; what goes on inside a string, closes one or opens one is ready too, with trees of what follows the quote:
  * so a mask is mostly copied, and only what stands behind a quote or outside of strings is walked. Immutable after
  * creation. */
 #include <stdlib.h>
@@ -28,7 +28,7 @@ static size_t plain_chars(struct str s)
 /* ---- sorting the texts ---- */
 
 struct sorted {
-    struct entries plain, rest, closers, odd, quoted_closers, quoted_odd, core, white, quoted;
+    struct entries plain, rest, closers, texts_closers, odd, quoted_closers, quoted_odd, core, white, quoted;
     size_t n_long;
 };
 
@@ -41,7 +41,7 @@ static void sort_closer(struct entries *closers, struct entries *odd, struct str
     struct str own = str_slice(text, from, (size_t)quote);
     if (own.len == 0 || plain_chars(own))
         entries_add(closers, str_slice(text, (size_t)quote + 1, text.len), id, spaces);
-    else entries_add(odd, text, id, spaces);
+    else if (odd) entries_add(odd, text, id, spaces);
 }
 
 static bool begins_literal(struct str s)
@@ -71,6 +71,7 @@ static void sort_text(struct sorted *x, struct str text, uint32_t id)
     entries_add(chars ? &x->plain : &x->rest, text, id, 0);
     x->n_long += chars > PLAIN_SLICES - 2;
     if (!chars) sort_closer(&x->closers, &x->odd, text, 0, id, 0);
+    if (!chars && text.ptr[0] != '"') sort_closer(&x->texts_closers, NULL, text, 0, id, 0);
     sort_core(x, text, id);
 }
 
@@ -114,16 +115,21 @@ static bool list_spaced(struct spaced *out, const struct entries *from)
 static bool build(struct grammar_vocab *v, struct sorted *x)
 {
     struct {
-        struct tree *trie;
+        struct tree *tree;
         struct entries *entries;
-    } tries[] = {{&v->plain, &x->plain},          {&v->rest, &x->rest}, {&v->core, &x->core},
-                 {&v->closers, &x->closers},      {&v->odd, &x->odd},   {&v->quoted_closers, &x->quoted_closers},
+    } trees[] = {{&v->plain, &x->plain},
+                 {&v->rest, &x->rest},
+                 {&v->core, &x->core},
+                 {&v->closers, &x->closers},
+                 {&v->texts_closers, &x->texts_closers},
+                 {&v->odd, &x->odd},
+                 {&v->quoted_closers, &x->quoted_closers},
                  {&v->quoted_odd, &x->quoted_odd}};
     bool ok = !x->plain.failed && add_slices(v, &x->plain, x->n_long) && list_spaced(&v->white, &x->white) &&
               list_spaced(&v->quoted_list, &x->quoted);
-    for (size_t i = 0; i < sizeof tries / sizeof *tries; i++) {
-        ok = tree_build(tries[i].trie, tries[i].entries) && ok;
-        v->memory += tree_memory(tries[i].trie);
+    for (size_t i = 0; i < sizeof trees / sizeof *trees; i++) {
+        ok = tree_build(trees[i].tree, trees[i].entries) && ok;
+        v->memory += tree_memory(trees[i].tree);
     }
     mem_free(x->white.list);
     mem_free(x->quoted.list);
@@ -181,7 +187,7 @@ struct grammar_vocab *grammar_vocab_from_texts(const struct str *texts, const bo
     v->id = hash64(id, sizeof id, hash64(v->is_end, n, 2));
     if (fill(v)) return v;
     grammar_vocab_destroy(v);
-    err_set(e, ERR_TOO_LARGE, "no memory for the trie of the vocabulary");
+    err_set(e, ERR_TOO_LARGE, "no memory for the tree of the vocabulary");
     return NULL;
 }
 
@@ -221,8 +227,9 @@ struct grammar_vocab *grammar_vocab_create(const struct tokenizer *t, struct err
 void grammar_vocab_destroy(struct grammar_vocab *v)
 {
     if (!v) return;
-    struct tree *tries[] = {&v->plain, &v->rest, &v->core, &v->closers, &v->odd, &v->quoted_closers, &v->quoted_odd};
-    for (size_t i = 0; i < sizeof tries / sizeof *tries; i++) tree_deinit(tries[i]);
+    struct tree *trees[] = {&v->plain,         &v->rest, &v->core,           &v->closers,
+                            &v->texts_closers, &v->odd,  &v->quoted_closers, &v->quoted_odd};
+    for (size_t i = 0; i < sizeof trees / sizeof *trees; i++) tree_deinit(trees[i]);
     mem_free(v->white.tokens);
     mem_free(v->white.spaces);
     mem_free(v->quoted_list.tokens);

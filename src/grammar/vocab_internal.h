@@ -1,4 +1,4 @@
-/* vocab_internal: the tries and ready masks of a vocabulary, for walk.c and mask.c. */
+/* vocab_internal: the trees and ready masks of a vocabulary, for walk.c and mask.c. */
 #ifndef GRAMMAR_VOCAB_INTERNAL_H
 #define GRAMMAR_VOCAB_INTERNAL_H
 
@@ -37,7 +37,7 @@ struct ready {
 };
 struct grammar_vocab {
     uint32_t n, longest; /* longest: characters of a plain text */
-    uint32_t max_len;    /* bytes of the longest text that is in a trie */
+    uint32_t max_len;    /* bytes of the longest text that is in a tree */
     size_t n_words, memory;
     uint64_t id;       /* equal for equal texts */
     bool learnt;       /* inside and quoted are filled */
@@ -50,11 +50,12 @@ struct grammar_vocab {
     struct long_text *longs; /* plain texts of more characters than the slices tell apart */
     uint32_t n_long;
     struct tree plain, rest; /* every text is in one of them */
-    /* Behind a free string's own text: `inside` stays in it; `closers` are plain text, a quote, and what the trie has;
+    /* Behind a free string's own text: `inside` stays in it; `closers` are plain text, a quote, and what the tree has;
      * `odd` are the others with a quote. The same for tokens that open it (white space, a quote, text ...): `quoted`
      * (also as a list, by its white space), `quoted_closers`, `quoted_odd` (all of the token but its white space). */
     struct ready inside, quoted;
     struct tree closers, odd, quoted_closers, quoted_odd;
+    struct tree texts_closers; /* closers that do not begin with the quote */
     struct spaced quoted_list;
     /* Tokens that JSON can go on with between strings: white space alone; texts from the first byte behind it on. */
     struct spaced white;

@@ -1,4 +1,4 @@
-/* walk: a vocabulary's tries are walked with the machine's states; a state that was met before in the same walk (equal
+/* walk: a vocabulary's trees are walked with the machine's states; a state that was met before in the same walk (equal
  * hash = equal futures) is not stepped again, so a walk is a lazily built automaton over sets of readings and costs a
  * table look-up a node where the text runs in circles, whatever the number of readings. Bytes that no reading can take
  * are known beforehand and cost nothing. All work is counted, so a caller can bound it. */
@@ -7,6 +7,10 @@
 #include "base/alloc.h"
 
 #define WALK_STATES 60000
+#define MAX_SLOTS 8192
+#define CIRCLES 16
+#define FUTILE 4
+#define MANY 24        /* texts below a node: worth to know whether all are taken */
 #define DERIVE_WORK 32 /* a new transition of an automaton, in steps */
 
 /* Where a byte leads: a state, or one of these. */
@@ -18,22 +22,24 @@ void walk_destroy(struct walk *w)
     if (!w) return;
     mem_free(w->states);
     mem_free(w->next);
+    mem_free(w->slots);
     mem_free(w);
 }
 
 struct walk *walk_get(struct grammar_matcher *x)
 {
-    if (!x->walk) x->walk = mem_try_zalloc(sizeof *x->walk);
-    if (x->walk) x->walk->x = x;
-    return x->walk;
+    struct grammar *g = x->g;
+    if (!g->walk) g->walk = mem_try_zalloc(sizeof *g->walk);
+    if (g->walk) g->walk->x = x;
+    return g->walk;
 }
 
-/* Tokens [from, to) in a trie's order. */
-static void allow(struct walk *w, const struct tree *trie, uint32_t from, uint32_t to)
+/* Tokens [from, to) in a tree's order. */
+static void allow(struct walk *w, const struct tree *tree, uint32_t from, uint32_t to)
 {
-    bool spaced = trie->max_spaces > w->room;
+    bool spaced = tree->max_spaces > w->room;
     for (uint32_t k = from; k < to; k++)
-        if (!spaced || trie->spaces[k] <= w->room) mask_set(w, trie->order[k]);
+        if (!spaced || tree->spaces[k] <= w->room) mask_set(w, tree->order[k]);
 }
 
 /* ---- what a state can take ---- */
@@ -133,6 +139,29 @@ static bool walk_grow(struct walk *w)
     return true;
 }
 
+static size_t slot_of(const struct walk *w, uint64_t hash)
+{
+    size_t at = hash & (w->n_slots - 1);
+    while (w->slots[at].round == w->round && w->slots[at].hash != hash) at = (at + 1) & (w->n_slots - 1);
+    return at;
+}
+
+/* Room for one more state that can be found again. */
+static bool more_slots(struct walk *w)
+{
+    if (w->rows * 2 < w->n_slots) return true;
+    size_t n = w->n_slots ? w->n_slots * 2 : 256;
+    struct walk_slot *slots = n > MAX_SLOTS ? NULL : mem_try_zalloc(n * sizeof *slots);
+    if (!slots) return false;
+    mem_free(w->slots);
+    w->slots = slots;
+    w->n_slots = n;
+    for (size_t i = 0; i < w->n; i++)
+        if (w->states[i].row != NO_ROW)
+            slots[slot_of(w, w->states[i].hash)] = (struct walk_slot){w->states[i].hash, w->round, (uint16_t)i};
+    return true;
+}
+
 /* A reading inside a JSON string, which no plain token ends. */
 bool in_string(const struct thread *t)
 {
@@ -177,10 +206,10 @@ static uint16_t walk_state(struct walk *w, size_t from, struct pool_mark before,
     bool textual;
     if (!walk_grow(w)) return w->over = true, TO_DEAD;
     uint64_t hash = machine_hash(m, m->out + from, m->n_out - from, w->x->v->max_len, true, &textual) + vague;
-    if (!textual && w->rows < WALK_SLOTS / 2) {
-        at = hash % WALK_SLOTS;
-        for (; w->slots[at].round == w->round; at = (at + 1) % WALK_SLOTS) {
-            if (w->slots[at].hash != hash) continue;
+    bool lasting = !textual && more_slots(w);
+    if (lasting) {
+        at = slot_of(w, hash);
+        if (w->slots[at].round == w->round) {
             m->n_out = from;
             pool_release(&m->pool, before);
             return w->slots[at].state;
@@ -192,7 +221,8 @@ static uint16_t walk_state(struct walk *w, size_t from, struct pool_mark before,
     find_bytes(m, s);
     s->free = any_free(w, from, m->n_out);
     w->loose = (uint8_t)depth;
-    if (!textual && w->rows < WALK_SLOTS / 2) {
+    if (lasting) {
+        s->hash = hash;
         s->row = (uint32_t)w->rows++;
         memset(w->next + (size_t)s->row * 256, 0xff, 256 * sizeof *w->next);
         w->slots[at] = (struct walk_slot){hash, w->round, (uint16_t)w->n};
@@ -372,10 +402,10 @@ bool walk_takes(struct walk *w, uint32_t token)
 }
 
 /* The tokens at and below node i, each from the start. */
-static void walk_exact(struct walk *w, const struct tree *trie, uint32_t i)
+static void walk_exact(struct walk *w, const struct tree *tree, uint32_t i)
 {
-    for (uint32_t k = trie->nodes[i].first; k < trie->nodes[i].last && !w->over; k++)
-        if (walk_takes(w, trie->order[k])) mask_set(w, trie->order[k]);
+    for (uint32_t k = tree->nodes[i].first; k < tree->nodes[i].last && !w->over; k++)
+        if (walk_takes(w, tree->order[k])) mask_set(w, tree->order[k]);
 }
 
 struct way {                                                      /* from the root to where a walk is */
@@ -383,21 +413,21 @@ struct way {                                                      /* from the ro
     uint16_t at[TOKEN_BYTES_MAX + 2];                             /* the state they are tried from */
 };
 
-static void descend(struct way *way, const struct tree *trie, unsigned depth, uint32_t node, uint16_t state)
+static void descend(struct way *way, const struct tree *tree, unsigned depth, uint32_t node, uint16_t state)
 {
     way->at[depth] = state;
-    way->next[depth] = trie->nodes[node].kids;
-    way->end[depth] = trie->nodes[node + 1].kids;
+    way->next[depth] = tree->nodes[node].kids;
+    way->end[depth] = tree->nodes[node + 1].kids;
 }
 
 /* The state behind node i, entered from `from`; or TO_ something. */
-static uint16_t walk_into(struct walk *w, const struct tree *trie, uint32_t i, uint16_t from, size_t base,
+static uint16_t walk_into(struct walk *w, const struct tree *tree, uint32_t i, uint16_t from, size_t base,
                           unsigned depth)
 {
     struct machine *m = &w->x->m;
-    uint8_t byte = trie->bytes[i];
+    uint8_t byte = tree->bytes[i];
     uint32_t row = w->states[from].row;
-    uint64_t below = trie->nodes[i].below;
+    uint64_t below = tree->nodes[i].below;
     uint16_t to = row != NO_ROW ? w->next[(size_t)row * 256 + byte] : TO_UNKNOWN;
     m->text.ptr[base + depth - 1] = (char)byte;
     if (to == TO_UNKNOWN) {
@@ -411,7 +441,7 @@ static uint16_t walk_into(struct walk *w, const struct tree *trie, uint32_t i, u
     return to;
 }
 
-void walk_trie(struct walk *w, const struct tree *trie, struct walk_from f)
+void walk_tree(struct walk *w, const struct tree *tree, struct walk_from f)
 {
     struct machine *m = &w->x->m;
     struct way way;
@@ -423,23 +453,23 @@ void walk_trie(struct walk *w, const struct tree *trie, struct walk_from f)
     w->plain = f.plain;
     w->round++;
     if (m->n_out == f.from || !buf_reserve(&m->text, TOKEN_BYTES_MAX + 1)) return;
-    descend(&way, trie, 0, f.node, walk_state(w, f.from, pool, 0, f.vague));
-    if (!w->over) allow(w, trie, trie->nodes[f.node].first, trie->nodes[f.node].own);
+    descend(&way, tree, 0, f.node, walk_state(w, f.from, pool, 0, f.vague));
+    if (!w->over) allow(w, tree, tree->nodes[f.node].first, tree->nodes[f.node].own);
     while (!w->over) {
         if (way.next[depth] == way.end[depth]) {
             if (depth-- == 0) break;
             continue;
         }
         uint32_t i = way.next[depth]++;
-        if (!may_take(&w->states[way.at[depth]], trie->bytes[i])) continue;
-        if (depth == 0 && f.only && !byteset_has(f.only, trie->bytes[i])) continue;
+        if (!may_take(&w->states[way.at[depth]], tree->bytes[i])) continue;
+        if (depth == 0 && f.only && !byteset_has(f.only, tree->bytes[i])) continue;
         if (w->loose > depth) walk_release(w, depth + 1);
-        uint16_t to = walk_into(w, trie, i, way.at[depth], base, depth + 1);
-        if (to == TO_EXACT) walk_exact(w, trie, i);
-        else if (to == TO_OPEN) allow(w, trie, trie->nodes[i].first, trie->nodes[i].last);
+        uint16_t to = walk_into(w, tree, i, way.at[depth], base, depth + 1);
+        if (to == TO_EXACT) walk_exact(w, tree, i);
+        else if (to == TO_OPEN) allow(w, tree, tree->nodes[i].first, tree->nodes[i].last);
         else if (to < TO_OPEN) {
-            allow(w, trie, trie->nodes[i].first, trie->nodes[i].own);
-            descend(&way, trie, ++depth, i, to);
+            allow(w, tree, tree->nodes[i].first, tree->nodes[i].own);
+            descend(&way, tree, ++depth, i, to);
         }
     }
     m->failed = false;
@@ -448,27 +478,49 @@ void walk_trie(struct walk *w, const struct tree *trie, struct walk_from f)
     pool_release(&m->pool, pool);
 }
 
-void walk_content(struct walk *w, struct dfa *d, uint32_t state)
+struct circle { /* what leads a state of an automaton back to itself */
+    uint32_t state, visits;
+    uint64_t buckets;
+};
+
+/* The last of `known` counts states that had none: an automaton that counts characters has no circle anywhere. */
+static uint64_t circles(struct grammar *g, struct dfa *d, uint32_t state, struct circle *known)
 {
-    const struct tree *trie = &w->x->v->plain;
+    if (known[CIRCLES].visits == FUTILE) return 0;
+    struct circle *c = &known[state % CIRCLES];
+    if (c->state != state + 1) *c = (struct circle){.state = state + 1};
+    if (++c->visits != OFTEN) return c->buckets;
+    uint64_t leave = BUCKETS_SPECIAL | ~((UINT64_C(1) << BUCKET_CONTROL) - 1);
+    for (unsigned b = 0x20; b < 0x80; b++)
+        if (dfa_step(g, d, state, (uint8_t)b) != (int32_t)state) leave |= UINT64_C(1) << byte_bucket((uint8_t)b);
+    if (!~leave) known[CIRCLES].visits++;
+    return c->buckets = ~leave;
+}
+
+bool walk_content(struct walk *w, struct dfa *d, uint32_t state, size_t nodes)
+{
+    const struct tree *tree = &w->x->v->plain;
     uint32_t next[TOKEN_BYTES_MAX + 2], end[TOKEN_BYTES_MAX + 2], states[TOKEN_BYTES_MAX + 2] = {state}, depth = 0;
-    next[0] = trie->nodes[0].kids;
-    end[0] = trie->nodes[1].kids;
+    struct circle known[CIRCLES + 1] = {{0}};
+    next[0] = tree->nodes[0].kids;
+    end[0] = tree->nodes[1].kids;
     for (;;) {
         if (next[depth] == end[depth]) {
-            if (depth-- == 0) return;
+            if (depth-- == 0) return true;
             continue;
         }
         uint32_t i = next[depth]++;
-        int32_t to = dfa_step(w->x->g, d, states[depth], trie->bytes[i]);
-        if (w->x->g->derived != w->derived && !walk_goes_on(w, 0)) return;
+        if (nodes-- == 0) return false;
+        int32_t to = dfa_step(w->x->g, d, states[depth], tree->bytes[i]);
+        if (w->x->g->derived != w->derived && !walk_goes_on(w, 0)) return true;
         if (to < 0) continue;
-        const struct tree_node *t = &trie->nodes[i];
-        bool any = d->states[to].any;
-        allow(w, trie, t->first, any ? t->last : t->own);
+        const struct tree_node *t = &tree->nodes[i];
+        bool any = d->states[to].any ||
+                   (t->last - t->first > MANY && (t->below & ~circles(w->x->g, d, (uint32_t)to, known)) == 0);
+        allow(w, tree, t->first, any ? t->last : t->own);
         if (any) continue;
         states[++depth] = (uint32_t)to;
         next[depth] = t->kids;
-        end[depth] = trie->nodes[i + 1].kids;
+        end[depth] = tree->nodes[i + 1].kids;
     }
 }

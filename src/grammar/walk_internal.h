@@ -1,11 +1,10 @@
-/* walk_internal: walks over a vocabulary's tries, for mask.c. */
+/* walk_internal: walks over a vocabulary's trees, for mask.c. */
 #ifndef GRAMMAR_WALK_INTERNAL_H
 #define GRAMMAR_WALK_INTERNAL_H
 
 #include "grammar/matcher_internal.h"
 
-#define WALK_SLOTS 8192 /* power of two, twice the states that are found again */
-#define WALK_LOG 512    /* changed words that are written down */
+#define WALK_LOG 512 /* changed words that are written down */
 
 struct walk_state {
     size_t from, n; /* its threads on the machine's stack */
@@ -13,7 +12,8 @@ struct walk_state {
     struct byteset may;  /* no other byte leads anywhere */
     struct dfa *content; /* its only reading is in a string: bytes that this automaton, at `place`, is known */
     uint32_t place;      /* to refuse lead nowhere */
-    uint32_t row;        /* of next; NO_ROW: it cannot be met again */
+    uint64_t hash;
+    uint32_t row; /* of next; NO_ROW: it cannot be met again */
     uint8_t depth;
     bool vague; /* a key of another text stands in its frames */
     bool free;  /* a reading takes every plain text */
@@ -42,7 +42,8 @@ struct walk {
     uint8_t loose;           /* depth of the state on top when it can be dropped, else 0 */
     bool plain;              /* only plain texts are asked for */
     bool over;               /* the work exceeds its limit, or no memory */
-    struct walk_slot slots[WALK_SLOTS];
+    struct walk_slot *slots; // [n_slots], a power of two, at most half full
+    size_t n_slots;
 };
 
 struct walk *walk_get(struct grammar_matcher *x);
@@ -51,15 +52,15 @@ bool walk_goes_on(struct walk *w, size_t steps);
 
 struct walk_from {
     size_t from;                /* its threads are the stack from here on; they are dropped */
-    uint32_t node;              /* 0 or a node of the trie; the threads are those behind its text */
-    bool plain;                 /* the trie has plain texts only */
+    uint32_t node;              /* 0 or a node of the tree; the threads are those behind its text */
+    bool plain;                 /* the tree has plain texts only */
     bool vague;                 /* a key of another text stands in the threads' frames */
     const struct byteset *only; /* first bytes that are looked at; NULL = all */
 };
-/* Adds the tokens of a trie that the threads on the stack can take. */
-void walk_trie(struct walk *w, const struct tree *trie, struct walk_from f);
-/* Adds the plain tokens that an automaton can take from this state. */
-void walk_content(struct walk *w, struct dfa *d, uint32_t state);
+/* Adds the tokens of a tree that the threads on the stack can take. */
+void walk_tree(struct walk *w, const struct tree *tree, struct walk_from f);
+/* Adds the plain tokens that an automaton can take from this state; false when that takes more than so many nodes. */
+bool walk_content(struct walk *w, struct dfa *d, uint32_t state, size_t nodes);
 /* Whether the matcher's own state takes the token, by its bytes. */
 bool walk_takes(struct walk *w, uint32_t token);
 /* A reading inside a JSON string, which no plain token ends. */
