@@ -146,6 +146,43 @@ def test_second_start_is_quick(model_path):
     assert min(times) < 2 * SLOW, times
 
 
+def answer_text(server):
+    c, r = post(server.port, dict(ask(12), temperature=0))
+    assert r.status == 200
+    return json.loads(r.read())["content"]
+
+
+def test_repack_cache(model_path, tmp_path):
+    """The second start maps what the first packed and answers the same; a damaged file is noticed and made anew."""
+    folder = tmp_path / "cache"
+    texts = []
+    for start in ("first", "second", "damaged", "mended"):
+        if start == "damaged":
+            image = next(folder.glob("*.panels"))
+            with open(image, "r+b") as f:
+                f.seek(image.stat().st_size // 2)
+                byte = f.read(1)
+                f.seek(-1, os.SEEK_CUR)
+                f.write(bytes([byte[0] ^ 1]))
+        s = Server(model_path, "--repack-cache", str(folder))
+        texts.append(answer_text(s))
+        if start in ("first", "damaged"):
+            assert s.wait_for_line("panels written", 60), s.output()
+        assert s.stop() == 0
+        assert ("from the repack cache" in s.output()) == (start in ("second", "mended")), s.output()
+        assert ("it is damaged" in s.output()) == (start == "damaged"), s.output()
+    assert len(set(map(str, texts))) == 1, texts
+    assert len(list(folder.iterdir())) == 1
+
+
+def test_repack_cache_that_cannot_be_written(model_path, tmp_path):
+    (tmp_path / "file").write_text("")
+    s = Server(model_path, "--repack-cache", str(tmp_path / "file"))
+    assert answer_text(s)
+    assert s.stop() == 0
+    assert len([line for line in s.lines if "repack cache" in line]) == 1, s.output()
+
+
 def test_quiet_server_has_an_idle_cpu(model_path):
     s = Server(model_path)
     try:
