@@ -63,7 +63,7 @@ def test_interrupt_ends_a_long_answer_with_a_legal_error(model_path):
         text = r.read().decode(errors="replace")
         assert "event: message_stop" in text or "event: error" in text
     assert s.stop() == 0
-    assert time.monotonic() - started < 8 * SLOW
+    assert time.monotonic() - started < 17 * SLOW  # 5 s for answers, 10 s at most for clients that read slowly
 
 
 def test_port_in_use(model_path):
