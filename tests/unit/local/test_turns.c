@@ -250,7 +250,7 @@ static enum made_match match(struct call_memory *m, const struct chat_block *blo
     struct chat_block list[4];
     memcpy(list, blocks, n * sizeof *blocks);
     enum made_match found =
-        call_memory_find(m, &made, &(struct chat_message){.role = CHAT_ASSISTANT, .blocks = list, .n_blocks = n});
+        call_memory_find(m, &made, &(struct chat_message){.role = CHAT_ASSISTANT, .blocks = list, .n_blocks = n}, 0, 0);
     if (want) ck_assert_msg(str_eq(buf_str(&made.raw), str_from(want)), "%.*s", STR_ARG(buf_str(&made.raw)));
     made_text_deinit(&made);
     return found;
