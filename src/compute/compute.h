@@ -142,7 +142,9 @@ void compute_measure(struct compute *c, struct compute_ceiling *out);
  * MEASURE_STREAM_MAX tokens read weights that do not fit a cache. gbs counts packed bytes. Takes about a second. */
 #define MEASURE_STREAM_MAX 16
 struct compute_rate {
-    double gmacs, gbs;
+    double gmacs, gbs;          /* best of many slices of some milliseconds */
+    double share, memory_share; /* of the probe (int8, or f32 for float types), of reading memory: medians of the
+                                 * slices, each beside the probes right before and after it */
 };
 bool compute_measure_products(struct compute *c, struct compute_rate *out, const int *ms, int n_ms,
                               enum quant_type type, struct err *e);

@@ -42,7 +42,7 @@ def test_interrupt_lets_a_short_answer_finish(model_path):
     s = Server(model_path)
     c, r = post(s.port, ask(max_tokens=60 if SLOW == 1 else 4, stream=True, text="Count to twenty."))
     first = r.readline()
-    s.process.send_signal(signal.SIGINT)
+    s.tell_to_stop()
     rest = r.read().decode()
     assert first and "event: message_stop" in rest
     assert s.stop() == 0
@@ -58,7 +58,7 @@ def test_interrupt_ends_a_long_answer_with_a_legal_error(model_path):
         r.readline()
         connections.append((c, r))
     started = time.monotonic()
-    s.process.send_signal(signal.SIGINT)
+    s.tell_to_stop()
     for c, r in connections:
         text = r.read().decode(errors="replace")
         assert "event: message_stop" in text or "event: error" in text
