@@ -1,8 +1,6 @@
 /* attention_c: attention over paged KV in plain C. A page is K[32][dim_k] then V[32][dim_v], f16. Queries are handled
  * one by one: scores of the chunk into scratch, softmax, then the weighted sum of V. */
-#include <math.h>
-#include <string.h>
-
+#include "kernels/attn_merge.h"
 #include "kernels/kernels_internal.h"
 
 static size_t kv_page_bytes(int dim_k, int dim_v)
@@ -54,22 +52,14 @@ static void attend_one(float *acc, float *max, float *sum, const struct attn_hea
     }
 }
 
-static void attn_merge(float *acc, float *max, float *sum, const float *more_acc, const float *more_max,
-                       const float *more_sum, int n, int dim_v)
+static inline float exp_one(float x)
 {
-    for (int i = 0; i < n; i++, acc += dim_v, more_acc += dim_v) {
-        if (more_max[i] == -INFINITY) continue;
-        if (max[i] == -INFINITY) { /* exactly what a query alone gives, which begins with this chunk */
-            max[i] = more_max[i], sum[i] = more_sum[i];
-            memcpy(acc, more_acc, (size_t)dim_v * sizeof *acc);
-            continue;
-        }
-        float both = max[i] > more_max[i] ? max[i] : more_max[i];
-        float a = expf(max[i] - both), b = expf(more_max[i] - both);
-        max[i] = both;
-        sum[i] = sum[i] * a + more_sum[i] * b;
-        for (int d = 0; d < dim_v; d++) acc[d] = acc[d] * a + more_acc[d] * b;
-    }
+    return expf(x);
+}
+
+static inline void merge_row(float *acc, const float *more, float a, float b, int n)
+{
+    for (int d = 0; d < n; d++) acc[d] = acc[d] * a + more[d] * b;
 }
 
 /* One query over the keys of a chunk. */

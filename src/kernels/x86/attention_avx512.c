@@ -1,41 +1,7 @@
-/* attention_avx512: attention over paged KV in 16-bit fixed point (attn_page.h). Queries (tokens times heads of the
- * group) go in tiles of up to twelve. A tile's scores over a chunk are float; their softmax weights, times the scales
- * of the values, become 14-bit integers with one scale per 64 keys. The float operations of a query are the same, in
- * the same order, whatever the tile is. */
-#include <math.h>
-#include <string.h>
-
-#include "kernels/attn_page.h"
-#include "kernels/x86/panels_avx512.h"
-
+/* attention_avx512: the vector parts of attention (attn_outline.h), sixteen lanes, products by VPDPWSSD. */
 #define QUERY_TILE 12
-#define SCORE_STRIDE (KV_CHUNK_TOKENS + 16) /* not a power of two: rows must not share cache sets */
-
-struct attn_scratch {
-    float scores[QUERY_TILE][SCORE_STRIDE];
-    int16_t weights[QUERY_TILE][KV_CHUNK_TOKENS + 32];
-    float weight_scale[QUERY_TILE][ATTN_CHUNK_BLOCKS];
-    float q_scale[ATTN_BLOCKS_MAX][QUERY_TILE];
-    int32_t q[]; /* [dim_k / 2][tile]: pairs of codes */
-};
-
-struct query_tile {
-    int first, n; /* queries [first, first + n) of token * group + head */
-    int base;     /* first key of the chunk */
-    int from, to; /* keys that any of them sees */
-};
-
-static size_t attn_scratch_bytes(int group, int dim_k, int dim_v)
-{
-    (void)group;
-    return sizeof(struct attn_scratch) + (size_t)(dim_k / 2 + dim_v) * QUERY_TILE * sizeof(int32_t);
-}
-
-/* [tile][dim_v]: the result of another chunk */
-INLINE float *attn_more(struct attn_scratch *s, const struct attn_head *h)
-{
-    return (float *)(s->q + h->dim_k / 2 * QUERY_TILE);
-}
+#include "kernels/attn_outline.h"
+#include "kernels/x86/panels_avx512.h"
 
 /* ---- quantising ---- */
 
@@ -46,7 +12,6 @@ INLINE float abs_max(const float *x, int n)
     return fminf(_mm512_reduce_max_ps(max), ATTN_HUGE);
 }
 
-/* codes[n rounded up to 16] of x[n] (zeros behind it); returns the scale. */
 INLINE float quantize(int16_t *codes, const float *x, int n, float max, int limit)
 {
     const bool zero = !(max > ATTN_TINY);
@@ -58,44 +23,6 @@ INLINE float quantize(int16_t *codes, const float *x, int n, float max, int limi
         _mm256_storeu_si256((__m256i *)(codes + i), _mm512_cvtepi32_epi16(v));
     }
     return zero ? 0 : max / (float)limit;
-}
-
-static void kv_store(void *page, const float *k, const float *v, int slot, int dim_k, int dim_v)
-{
-    int16_t codes[ATTN_BLOCK];
-    int32_t *pairs = (int32_t *)page + slot;
-    float *scales = (float *)attn_k_scales(page, dim_k, dim_v) + slot;
-    for (int d = 0; d < dim_k; d += ATTN_BLOCK, scales += SLOTS) {
-        int n = dim_k - d < ATTN_BLOCK ? dim_k - d : ATTN_BLOCK;
-        *scales = quantize(codes, k + d, n, abs_max(k + d, n), KEY_MAX);
-        for (int i = 0; i < n; i += 2) memcpy(pairs + (d + i) / 2 * SLOTS, codes + i, 4);
-    }
-    const int v_dims = attn_v_dims(dim_v);
-    int16_t *to = (int16_t *)page + (size_t)dim_k * SLOTS + (size_t)(slot / 2 * 2) * (size_t)v_dims + slot % 2;
-    float max = abs_max(v, dim_v);
-    for (int d = 0; d < v_dims; d += 16) {
-        *scales = quantize(codes, v + d, dim_v - d < 16 ? dim_v - d : 16, max, VALUE_MAX);
-        for (int i = 0; i < 16; i++) to[(d + i) * 2] = codes[i];
-    }
-}
-
-/* q[pair][size] and their scales, times the scale of scores; the padding is zero. */
-static void queries_pack(struct attn_scratch *s, const struct attn_head *h, const struct query_tile *tile,
-                         const float *q, size_t q_stride, int size)
-{
-    int16_t codes[ATTN_BLOCK];
-    for (int t = 0; t < size; t++) {
-        int i = tile->first + t;
-        const float *row = t < tile->n ? q + (size_t)(i / h->group) * q_stride + i % h->group * h->dim_k : NULL;
-        for (int d = 0; d < h->dim_k; d += ATTN_BLOCK) {
-            int n = h->dim_k - d < ATTN_BLOCK ? h->dim_k - d : ATTN_BLOCK;
-            memset(codes, 0, sizeof codes);
-            float scale = row ? quantize(codes, row + d, n, abs_max(row + d, n), QUERY_MAX) : 0;
-            s->q_scale[d / ATTN_BLOCK][t] = scale * h->scale;
-            int32_t *to = s->q + d / 2 * size + t;
-            for (int j = 0; j < n; j += 2, to += size) memcpy(to, codes + j, 4);
-        }
-    }
 }
 
 /* sum += pairs of a times pairs of b. As assembler, because gcc 12 moves sums of the intrinsic between registers and
@@ -243,7 +170,7 @@ INLINE float block_weights(int16_t *weights, __m512 *sum, const float *row, cons
 }
 
 /* The weights of query t over the blocks that hold [q->from, q->to). */
-static void row_weights(struct attn_scratch *s, float *max_out, float *sum_out, const struct attn_head *h,
+INLINE void row_weights(struct attn_scratch *s, float *max_out, float *sum_out, const struct attn_head *h,
                         const struct query_tile *q, int t, int from, int to)
 {
     float *row = s->scores[t], max = row_max(row, from, to, h->softcap);
@@ -325,115 +252,35 @@ INLINE void weigh_all(float *acc, const struct attn_scratch *s, const struct att
 
 /* ---- tiles ---- */
 
-/* One chunk. */
-INLINE void chunk_run(float *acc, float *max, float *sum, const struct attn_head *h, const struct query_tile *q,
-                      struct attn_scratch *s, const int n)
-{
-    score_all(s, h, q, n);
-    for (int t = 0; t < q->n; t++) {
-        int from, to;
-        attn_visible(&from, &to, h, (q->first + t) / h->group, q->base / KV_CHUNK_TOKENS);
-        if (from < to) {
-            row_weights(s, &max[t], &sum[t], h, q, t, from - q->base, to - q->base);
-        } else {
-            max[t] = -INFINITY, sum[t] = 0;
-            memset(s->weights[t], 0, sizeof s->weights[t]);
-            memset(s->weight_scale[t], 0, sizeof s->weight_scale[t]);
-        }
-    }
-    weigh_all(acc, s, h, q, n);
-}
-
-/* exp of numbers that are not above 0. */
-static float exp_one(float x)
+INLINE float exp_one(float x)
 {
     return _mm512_cvtss_f32(exp2_ps(_mm512_set1_ps(fmaxf(x, -1e30f) * 1.44269504f)));
 }
 
-static void attn_merge(float *acc, float *max, float *sum, const float *more_acc, const float *more_max,
-                       const float *more_sum, int n, int dim_v)
+INLINE void merge_row(float *acc, const float *more, float a, float b, int n)
 {
-    for (int i = 0; i < n; i++, acc += dim_v, more_acc += dim_v) {
-        if (more_max[i] == -INFINITY) continue;
-        if (max[i] == -INFINITY) { /* exactly what a query alone gives, which begins with this chunk */
-            max[i] = more_max[i], sum[i] = more_sum[i];
-            memcpy(acc, more_acc, (size_t)dim_v * sizeof *acc);
-            continue;
-        }
-        float both = max[i] > more_max[i] ? max[i] : more_max[i];
-        float a = exp_one(max[i] - both), b = exp_one(more_max[i] - both);
-        max[i] = both;
-        sum[i] = sum[i] * a + more_sum[i] * b;
-        for (int d = 0; d < dim_v; d += 16) {
-            __mmask16 k = lanes(dim_v - d);
-            __m512 old = _mm512_mul_ps(_mm512_maskz_loadu_ps(k, acc + d), _mm512_set1_ps(a));
-            __m512 new = _mm512_fmadd_ps(_mm512_maskz_loadu_ps(k, more_acc + d), _mm512_set1_ps(b), old);
-            _mm512_mask_storeu_ps(acc + d, k, new);
-        }
+    for (int d = 0; d < n; d += 16) {
+        __mmask16 k = lanes(n - d);
+        __m512 old = _mm512_mul_ps(_mm512_maskz_loadu_ps(k, acc + d), _mm512_set1_ps(a));
+        __m512 new = _mm512_fmadd_ps(_mm512_maskz_loadu_ps(k, more + d), _mm512_set1_ps(b), old);
+        _mm512_mask_storeu_ps(acc + d, k, new);
     }
 }
 
-/* The part of a chunk that the tile's queries see; false: nothing. */
-static bool tile_keys(struct query_tile *tile, const struct attn_head *h, int chunk)
-{
-    int from;
-    tile->base = chunk * KV_CHUNK_TOKENS;
-    attn_visible(&tile->from, &tile->to, h, tile->first / h->group, chunk);
-    attn_visible(&from, &tile->to, h, (tile->first + tile->n - 1) / h->group, chunk);
-    return tile->from < tile->base + KV_CHUNK_TOKENS && tile->to > tile->from;
-}
-
-INLINE void tile_run(float *acc, float *max, float *sum, const struct attn_head *h, struct query_tile *q,
-                     int chunk_from, int chunk_to, struct attn_scratch *s, const int n)
-{
-    float *more = attn_more(s, h), more_max[QUERY_TILE], more_sum[QUERY_TILE];
-    bool any = false;
-    for (int chunk = chunk_from; chunk < chunk_to; chunk++) {
-        if (!tile_keys(q, h, chunk)) continue;
-        if (any) {
-            chunk_run(more, more_max, more_sum, h, q, s, n);
-            attn_merge(acc, max, sum, more, more_max, more_sum, q->n, h->dim_v);
-        } else {
-            chunk_run(acc, max, sum, h, q, s, n);
-        }
-        any = true;
-    }
-    if (any) return;
-    for (int t = 0; t < q->n; t++) max[t] = -INFINITY, sum[t] = 0;
-    memset(acc, 0, (size_t)(q->n * h->dim_v) * sizeof *acc);
-}
-
-#define DEFINE_TILE(n)                                                                                             \
-    static __attribute__((noinline)) void tile_##n(float *acc, float *max, float *sum, const struct attn_head *h,  \
-                                                   struct query_tile *q, int from, int to, struct attn_scratch *s) \
-    {                                                                                                              \
-        tile_run(acc, max, sum, h, q, from, to, s, n);                                                             \
-    }
-DEFINE_TILE(1)
-DEFINE_TILE(2)
-DEFINE_TILE(3)
-DEFINE_TILE(4)
-DEFINE_TILE(6)
-DEFINE_TILE(8)
-DEFINE_TILE(12)
-typedef void tile_fn(float *acc, float *max, float *sum, const struct attn_head *h, struct query_tile *q, int from,
-                     int to, struct attn_scratch *s);
-/* by size; the smallest that holds a size is used */
-static tile_fn *const tiles[QUERY_TILE + 1] = {
-    [1] = tile_1, tile_2, tile_3, tile_4, [6] = tile_6, [8] = tile_8, [12] = tile_12};
+ATTN_DEFINE_TILE(1)
+ATTN_DEFINE_TILE(2)
+ATTN_DEFINE_TILE(3)
+ATTN_DEFINE_TILE(4)
+ATTN_DEFINE_TILE(6)
+ATTN_DEFINE_TILE(8)
+ATTN_DEFINE_TILE(12)
 
 static void attend(float *acc, float *max, float *sum, const struct attn_head *h, const float *q, size_t q_stride,
                    int n_tokens, int chunk_from, int chunk_to, void *scratch)
 {
-    struct attn_scratch *s = scratch;
-    int n = n_tokens * h->group;
-    for (int i = 0; i < n; i += QUERY_TILE) {
-        struct query_tile tile = {.first = i, .n = n - i < QUERY_TILE ? n - i : QUERY_TILE};
-        int size = tile.n;
-        while (!tiles[size]) size++;
-        queries_pack(s, h, &tile, q, q_stride, size);
-        tiles[size](acc + i * h->dim_v, max + i, sum + i, h, &tile, chunk_from, chunk_to, s);
-    }
+    static attn_tile_fn *const tiles[QUERY_TILE + 1] = {
+        [1] = tile_1, tile_2, tile_3, tile_4, [6] = tile_6, [8] = tile_8, [12] = tile_12};
+    attend_by(tiles, acc, max, sum, h, q, q_stride, n_tokens, chunk_from, chunk_to, scratch);
 }
 
 void kernels_fill_avx512_attention(struct kernels *k)
