@@ -95,7 +95,10 @@ void dialect_parser_feed(struct dialect_parser *p, struct str text, chat_sink *s
  * by dialect_parser_calls only when nothing but end marks and brackets was missing and the model ended the answer
  * itself. */
 void dialect_parser_finish(struct dialect_parser *p, bool cut, chat_sink *sink, void *ctx);
-size_t dialect_parser_calls(const struct dialect_parser *p);       /* complete tool calls so far */
+size_t dialect_parser_calls(const struct dialect_parser *p); /* complete tool calls so far */
+/* What was read last: the calls' end (its marks and white space, too), something that may be it, or neither. */
+enum dialect_place { PLACE_BEHIND_CALL, PLACE_UNSURE, PLACE_ELSEWHERE };
+enum dialect_place dialect_parser_place(const struct dialect_parser *p);
 size_t dialect_parser_think_bytes(const struct dialect_parser *p); /* bytes of reasoning so far */
 
 #endif

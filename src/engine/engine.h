@@ -46,14 +46,15 @@ enum engine_finish { FINISH_EOG, FINISH_LENGTH, FINISH_CONTEXT, FINISH_STOP_STRI
 
 struct engine_event {
     enum engine_event_kind kind;
-    uint32_t n_prompt, n_cached;         /* STARTED and later */
-    uint32_t n_done;                     /* PREFILL */
-    struct str text;                     /* TEXT: borrowed for the call */
-    uint32_t n_generated;                /* TEXT, FINISHED: tokens so far, the end-of-generation token not counted */
-    uint32_t n_reasoning;                /* of these, between the markers of the reasoning */
-    enum engine_finish finish;           /* FINISHED */
-    int stop_index;                      /* FINISHED by FINISH_STOP_STRING: which one */
-    uint32_t eog_token;                  /* FINISHED by FINISH_EOG; TOKEN_NONE: the grammar left nothing to write */
+    uint32_t n_prompt, n_cached; /* STARTED and later */
+    uint32_t n_done;             /* PREFILL */
+    struct str text;             /* TEXT: borrowed for the call */
+    uint32_t n_generated;        /* TEXT, FINISHED: tokens so far, the end-of-generation token not counted */
+    const uint32_t *tokens;      // [n_generated]: TEXT, FINISHED; some of their text may still be held back. Borrowed
+    uint32_t n_reasoning;        /* of these, between the markers of the reasoning */
+    enum engine_finish finish;   /* FINISHED */
+    int stop_index;              /* FINISHED by FINISH_STOP_STRING: which one */
+    uint32_t eog_token;          /* FINISHED by FINISH_EOG; TOKEN_NONE: the grammar left nothing to write */
     double prefill_s, decode_s, queue_s; /* FINISHED */
     const struct err *err;               /* FAILED */
 };
