@@ -10,7 +10,7 @@
 
 #define LIVE_LIMIT 1500
 #define LIVE_TOTAL 6000 /* states looked at for one grammar, from then on a search ends after LIVE_FEW */
-#define LIVE_FEW 100
+#define LIVE_FEW 40
 #define MAX_STATES 200000
 #define UNKNOWN (-2)
 
