@@ -149,6 +149,7 @@ struct model {
     uint64_t n_params;
     bool check_only;
     int max_batch, max_logits;
+    struct kv_form kv; /* of the pages */
     size_t page_bytes, head_bytes;
 
     const struct gguf_tensor *token_embd; /* rows are read from the mapped file */
