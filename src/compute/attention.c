@@ -211,7 +211,7 @@ void compute_attention(struct compute *c, float *out, size_t out_stride, const s
     }
     if (longest < job.tile_tokens) job.tile_tokens = longest > 0 ? longest : 1; /* decoding: small partial results */
     job.partial_floats = ((size_t)job.tile_tokens * (size_t)job.group * (size_t)(p->kv.dim_v + 2) + 15) & ~(size_t)15;
-    job.scratch_bytes = c->kernels.attn_scratch_bytes(job.group, p->kv.dim_k, p->kv.dim_v);
+    job.scratch_bytes = c->kernels.attn_scratch_bytes(job.group * job.tile_tokens, p->kv.dim_k, p->kv.dim_v);
     if (job.scratch_bytes < c->kernels.matmul_scratch_bytes) job.scratch_bytes = c->kernels.matmul_scratch_bytes;
     if (n_tiles < 8 * c->n_threads && job.max_chunks > 1 && c->n_threads > 1) {
         shared_scratch_get(c, &c->partials,

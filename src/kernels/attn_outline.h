@@ -15,18 +15,22 @@
 #define ATTN_INLINE static inline __attribute__((always_inline))
 #define SCORE_STRIDE (KV_CHUNK_TOKENS + 16) /* not a power of two: rows must not share cache sets */
 
+struct query_tile {
+    int first, n;   /* queries [first, first + n) of token * group + head */
+    int base;       /* first key of the chunk */
+    int from, to;   /* keys of the chunk that any of them sees */
+    bool streams;   /* the first to read a chunk: its pages are fetched ahead */
+    bool any;       /* has seen a chunk: there is a result to merge with */
+    float *q_scale; /* [blocks of 64][QUERY_TILE] */
+    int32_t *q;     /* [dim_k / 2][size of the tile]: pairs of codes */
+};
+
 struct attn_scratch {
     float scores[QUERY_TILE][SCORE_STRIDE];
     int16_t weights[QUERY_TILE][KV_CHUNK_TOKENS + 32];
     float weight_scale[QUERY_TILE][ATTN_CHUNK_BLOCKS];
-    float q_scale[ATTN_BLOCKS_MAX][QUERY_TILE];
-    int32_t q[]; /* [dim_k / 2][tile]: pairs of codes; then float more[tile][dim_v]: the result of another chunk */
-};
-
-struct query_tile {
-    int first, n; /* queries [first, first + n) of token * group + head */
-    int base;     /* first key of the chunk */
-    int from, to; /* keys that any of them sees */
+    float
+        more[]; /* [QUERY_TILE][dim_v]: the result of another chunk; then struct query_tile of all tiles, then theirs */
 };
 
 /* ---- the level's parts ---- */
@@ -73,12 +77,6 @@ struct attn_parts { /* for tiles of one size */
 
 /* ---- storing ---- */
 
-static size_t attn_scratch_bytes(int group, int dim_k, int dim_v)
-{
-    (void)group;
-    return sizeof(struct attn_scratch) + (size_t)(dim_k / 2 + dim_v) * QUERY_TILE * sizeof(int32_t);
-}
-
 /* codes[2 * n] as pairs into to, SLOTS pairs from one to the next. */
 static inline void pairs_store(uint8_t *to, const int16_t *codes, int n, enum kv_type type)
 {
@@ -115,9 +113,9 @@ static void kv_store(void *page, const struct kv_form *kv, const float *k, const
     }
 }
 
-/* q[pair][size] and their scales, times the scale of scores; the padding is zero. */
-static void queries_pack(struct attn_scratch *s, const struct attn_head *h, const struct query_tile *tile,
-                         const float *q, size_t q_stride, int size)
+/* The tile's queries and their scales, times the scale of scores; the padding up to size is zero. */
+static void queries_pack(const struct query_tile *tile, const struct attn_head *h, const float *q, size_t q_stride,
+                         int size)
 {
     int16_t codes[ATTN_BLOCK];
     for (int t = 0; t < size; t++) {
@@ -127,8 +125,8 @@ static void queries_pack(struct attn_scratch *s, const struct attn_head *h, cons
             int n = h->kv.dim_k - d < ATTN_BLOCK ? h->kv.dim_k - d : ATTN_BLOCK;
             memset(codes, 0, sizeof codes);
             float scale = row ? quantize(codes, row + d, n, abs_max(row + d, n), QUERY_MAX) : 0;
-            s->q_scale[d / ATTN_BLOCK][t] = scale * h->scale;
-            int32_t *to = s->q + d / 2 * size + t;
+            tile->q_scale[d / ATTN_BLOCK * QUERY_TILE + t] = scale * h->scale;
+            int32_t *to = tile->q + d / 2 * size + t;
             for (int j = 0; j < n; j += 2, to += size) memcpy(to, codes + j, 4);
         }
     }
@@ -165,24 +163,37 @@ static bool tile_keys(struct query_tile *tile, const struct attn_head *h, int ch
     return tile->from < tile->base + KV_CHUNK_TOKENS && tile->to > tile->from;
 }
 
-static void tile_run(float *acc, float *max, float *sum, const struct attn_head *h, struct query_tile *q,
-                     int chunk_from, int chunk_to, struct attn_scratch *s, const struct attn_parts *parts)
+/* A chunk's keys and values are read by all tiles before the next chunk: they stay in the cache. */
+static void tile_run(float *acc, float *max, float *sum, const struct attn_head *h, struct query_tile *q, int chunk,
+                     struct attn_scratch *s, const struct attn_parts *parts)
 {
-    float *more = (float *)(void *)(s->q + h->kv.dim_k / 2 * QUERY_TILE), more_max[QUERY_TILE], more_sum[QUERY_TILE];
-    bool any = false;
-    for (int chunk = chunk_from; chunk < chunk_to; chunk++) {
-        if (!tile_keys(q, h, chunk)) continue;
-        if (any) {
-            chunk_run(more, more_max, more_sum, h, q, s, parts);
-            attn_merge(acc, max, sum, more, more_max, more_sum, q->n, h->kv.dim_v);
-        } else {
-            chunk_run(acc, max, sum, h, q, s, parts);
-        }
-        any = true;
+    float more_max[QUERY_TILE], more_sum[QUERY_TILE];
+    if (!tile_keys(q, h, chunk)) return;
+    if (q->any) {
+        chunk_run(s->more, more_max, more_sum, h, q, s, parts);
+        attn_merge(acc, max, sum, s->more, more_max, more_sum, q->n, h->kv.dim_v);
+    } else {
+        chunk_run(acc, max, sum, h, q, s, parts);
     }
-    if (any) return;
-    for (int t = 0; t < q->n; t++) max[t] = -INFINITY, sum[t] = 0;
-    memset(acc, 0, (size_t)(q->n * h->kv.dim_v) * sizeof *acc);
+    q->any = true;
+}
+
+static int attn_tiles(int n_queries)
+{
+    return (n_queries + QUERY_TILE - 1) / QUERY_TILE;
+}
+
+/* Floats of a tile's queries and their scales. */
+static int attn_tile_floats(int dim_k)
+{
+    return ((dim_k + ATTN_BLOCK - 1) / ATTN_BLOCK + dim_k / 2) * QUERY_TILE;
+}
+
+static size_t attn_scratch_bytes(int n_queries, int dim_k, int dim_v)
+{
+    size_t tile = sizeof(struct query_tile) + (size_t)attn_tile_floats(dim_k) * sizeof(float);
+    return sizeof(struct attn_scratch) + (size_t)dim_v * QUERY_TILE * sizeof(float) +
+           (size_t)attn_tiles(n_queries) * tile;
 }
 
 /* kernels.attend but for parts[QUERY_TILE + 1], by size of the tile; the smallest that holds a size is used. */
@@ -190,13 +201,32 @@ static void attend_by(const struct attn_parts *const *parts, float *acc, float *
                       const struct attn_head *h, const float *q, size_t q_stride, int n_tokens, int chunk_from,
                       int chunk_to, struct attn_scratch *s)
 {
-    int n = n_tokens * h->group;
-    for (int i = 0; i < n; i += QUERY_TILE) {
-        struct query_tile tile = {.first = i, .n = n - i < QUERY_TILE ? n - i : QUERY_TILE};
-        int size = tile.n;
-        while (!parts[size]) size++;
-        queries_pack(s, h, &tile, q, q_stride, size);
-        tile_run(acc + i * h->kv.dim_v, max + i, sum + i, h, &tile, chunk_from, chunk_to, s, parts[size]);
+    const int n = n_tokens * h->group, n_tiles = attn_tiles(n), dim_v = h->kv.dim_v;
+    struct query_tile *tiles = (struct query_tile *)(void *)(s->more + dim_v * QUERY_TILE);
+    float *rest = (float *)(void *)(tiles + n_tiles);
+    int size = QUERY_TILE;
+    for (int i = 0; i < n_tiles; i++, rest += attn_tile_floats(h->kv.dim_k)) {
+        struct query_tile *t = &tiles[i];
+        *t = (struct query_tile){.first = i * QUERY_TILE, .n = QUERY_TILE, .streams = i == 0};
+        if (i == n_tiles - 1) { /* the only one that is not full */
+            t->n = n - t->first;
+            size = t->n;
+            while (!parts[size]) size++;
+        }
+        t->q_scale = rest;
+        t->q = (int32_t *)(void *)(rest + (h->kv.dim_k + ATTN_BLOCK - 1) / ATTN_BLOCK * QUERY_TILE);
+        queries_pack(t, h, q, q_stride, size);
+    }
+    for (int chunk = chunk_from; chunk < chunk_to; chunk++)
+        for (int i = 0; i < n_tiles; i++) {
+            const int first = tiles[i].first;
+            tile_run(acc + first * dim_v, max + first, sum + first, h, &tiles[i], chunk, s,
+                     parts[i == n_tiles - 1 ? size : QUERY_TILE]);
+        }
+    for (int i = 0; i < n_tiles; i++) {
+        if (tiles[i].any) continue;
+        for (int t = tiles[i].first; t < tiles[i].first + tiles[i].n; t++) max[t] = -INFINITY, sum[t] = 0;
+        memset(acc + tiles[i].first * dim_v, 0, (size_t)(tiles[i].n * dim_v) * sizeof *acc);
     }
 }
 

@@ -95,7 +95,7 @@ struct kernels {
     /* Merges the partial results (more_*) of n queries into others: acc[n][dim_v], max[n], sum[n]. */
     void (*attn_merge)(float *acc, float *max, float *sum, const float *more_acc, const float *more_max,
                        const float *more_sum, int n, int dim_v);
-    size_t (*attn_scratch_bytes)(int group, int dim_k, int dim_v);
+    size_t (*attn_scratch_bytes)(int n_queries, int dim_k, int dim_v); /* of n_tokens * group queries */
 
     /* ---- element-wise, rows of n floats ---- */
     void (*rmsnorm)(float *y, const float *x, const float *weight, int n,

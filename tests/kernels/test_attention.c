@@ -53,7 +53,7 @@ static void attend_all(struct test *t, float *out, struct attn_head *h, const fl
     float *acc = guarded((size_t)(n * dim) * 4, 4), *max = guarded((size_t)n * 4, 4), *sum = guarded((size_t)n * 4, 4);
     float *more = guarded((size_t)(n * dim) * 4, 4), *more_max = guarded((size_t)n * 4, 4);
     float *more_sum = guarded((size_t)n * 4, 4);
-    void *scratch = guarded(t->k.attn_scratch_bytes(h->group, h->kv.dim_k, h->kv.dim_v), 64);
+    void *scratch = guarded(t->k.attn_scratch_bytes(n, h->kv.dim_k, h->kv.dim_v), 64);
     t->k.attend(acc, max, sum, h, q, q_stride, n_tokens, 0, apart ? 1 : n_chunks, scratch);
     for (int chunk = 1; apart && chunk < n_chunks; chunk++) {
         t->k.attend(more, more_max, more_sum, h, q, q_stride, n_tokens, chunk, chunk + 1, scratch);

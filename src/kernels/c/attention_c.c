@@ -51,9 +51,9 @@ static void kv_store(void *page, const struct kv_form *kv, const float *k, const
         row_store(bytes + v_offset(kv) + (size_t)slot * row_bytes(kv->dim_v, kv->type_v), v, kv->dim_v, kv->type_v);
 }
 
-static size_t attn_scratch_bytes(int group, int dim_k, int dim_v)
+static size_t attn_scratch_bytes(int n_queries, int dim_k, int dim_v)
 {
-    (void)group;
+    (void)n_queries;
     (void)dim_k;
     return (KV_CHUNK_TOKENS + (size_t)dim_v) * sizeof(float);
 }

@@ -38,10 +38,10 @@ AVX2_INLINE __m256i load_codes(const uint8_t *p, const enum kv_type type)
 }
 
 /* scores[t][at + slot ...] of n queries over 8 * nk slots of a page (n and nk constant). */
-AVX2_INLINE void score_slots(struct attn_scratch *s, const struct attn_head *h, const uint8_t *page, int slot, int at,
-                             const int n, const int nk, const enum kv_type type)
+AVX2_INLINE void score_slots(struct attn_scratch *s, const struct attn_head *h, const struct query_tile *tile,
+                             const uint8_t *page, int slot, int at, const int n, const int nk, const enum kv_type type)
 {
-    const int32_t *q = s->q;
+    const int32_t *q = tile->q;
     const int size = attn_code_size(type), dim_k = h->kv.dim_k;
     const float *scales = (const float *)(const void *)(page + attn_k_scale_offset(&h->kv)) + slot;
     for (int block = 0, d = 0; d < dim_k; block++, scales += SLOTS) {
@@ -68,8 +68,8 @@ AVX2_INLINE void score_slots(struct attn_scratch *s, const struct attn_head *h, 
             UNROLL
             for (int i = 0; i < nk; i++) {
                 float *to = &s->scores[t][at + slot + 8 * i];
-                __m256 both =
-                    _mm256_mul_ps(_mm256_loadu_ps(scales + 8 * i), broadcast_f32(&s->q_scale[begin / ATTN_BLOCK][t]));
+                __m256 both = _mm256_mul_ps(_mm256_loadu_ps(scales + 8 * i),
+                                            broadcast_f32(&tile->q_scale[begin / ATTN_BLOCK * QUERY_TILE + t]));
                 __m256 f = block ? _mm256_loadu_ps(to) : _mm256_setzero_ps();
                 _mm256_storeu_ps(to, _mm256_fmadd_ps(_mm256_cvtepi32_ps(c[t][i]), both, f));
             }
@@ -88,7 +88,7 @@ AVX2_INLINE void score_all(struct attn_scratch *s, const struct attn_head *h, co
             const uint8_t *next = attn_page_at(h, token + 2 * SLOTS);
             for (size_t i = 0; i < bytes; i += 64) _mm_prefetch((const char *)next + i, _MM_HINT_T1);
         }
-        for (int slot = 0; slot < SLOTS; slot += 8 * nk) score_slots(s, h, page, slot, token - q->base, n, nk, type);
+        for (int slot = 0; slot < SLOTS; slot += 8 * nk) score_slots(s, h, q, page, slot, token - q->base, n, nk, type);
     }
 }
 

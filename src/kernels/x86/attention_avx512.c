@@ -43,10 +43,10 @@ INLINE __m512i load_codes(const uint8_t *p, const enum kv_type type)
 }
 
 /* scores[t][0 .. 16 * nk) of n queries over nk / 2 pages. nk = 4 gives single queries enough independent sums. */
-INLINE void score_pages(struct attn_scratch *s, const struct attn_head *h, const uint8_t *const *pages, int at,
-                        const int n, const int nk, const enum kv_type type)
+INLINE void score_pages(struct attn_scratch *s, const struct attn_head *h, const struct query_tile *tile,
+                        const uint8_t *const *pages, int at, const int n, const int nk, const enum kv_type type)
 {
-    const int32_t *q = s->q;
+    const int32_t *q = tile->q;
     const int size = attn_code_size(type), dim_k = h->kv.dim_k;
     const size_t scales = attn_k_scale_offset(&h->kv);
     for (int block = 0, d = 0; d < dim_k; block++) {
@@ -77,7 +77,8 @@ INLINE void score_pages(struct attn_scratch *s, const struct attn_head *h, const
 #pragma GCC unroll 4
             for (int i = 0; i < nk; i++) {
                 float *to = &s->scores[t][at + 16 * i];
-                __m512 both = _mm512_mul_ps(scale[i], _mm512_set1_ps(s->q_scale[begin / ATTN_BLOCK][t]));
+                __m512 both =
+                    _mm512_mul_ps(scale[i], _mm512_set1_ps(tile->q_scale[begin / ATTN_BLOCK * QUERY_TILE + t]));
                 __m512 f = block ? _mm512_loadu_ps(to) : _mm512_setzero_ps();
                 _mm512_storeu_ps(to, _mm512_fmadd_ps(_mm512_cvtepi32_ps(c[t][i]), both, f));
             }
@@ -100,10 +101,10 @@ INLINE void score_all(struct attn_scratch *s, const struct attn_head *h, const s
             pages[1] = attn_page_at(h, token + SLOTS);
             for (int next = token + 2 * SLOTS; next < q->to && next < token + 4 * SLOTS; next += SLOTS)
                 page_prefetch(attn_page_at(h, next), bytes);
-            score_pages(s, h, pages, token - q->base, n, n <= 4 ? 4 : 2, type);
+            score_pages(s, h, q, pages, token - q->base, n, n <= 4 ? 4 : 2, type);
             token += 2 * SLOTS;
         } else {
-            score_pages(s, h, pages, token - q->base, n, 2, type);
+            score_pages(s, h, q, pages, token - q->base, n, 2, type);
             token += SLOTS;
         }
     }
