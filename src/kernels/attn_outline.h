@@ -33,6 +33,16 @@ struct attn_scratch {
         more[]; /* [QUERY_TILE][dim_v]: the result of another chunk; then struct query_tile of all tiles, then theirs */
 };
 
+/* Pages lie far from each other, so the hardware does not see the next ones coming: fetches the n pages that follow the
+ * next n of token's, into the second level. */
+ATTN_INLINE void attn_fetch_ahead(const struct attn_head *h, const struct query_tile *q, int token, int n)
+{
+    const size_t bytes = attn_page_bytes(&h->kv);
+    if (!q->streams) return;
+    for (int next = token + 2 * SLOTS; next < q->to && next < token + (2 + n) * SLOTS; next += SLOTS)
+        for (size_t i = 0; i < bytes; i += 64) __builtin_prefetch(attn_page_at(h, next) + i, 0, 2);
+}
+
 /* ---- the level's parts ---- */
 
 /* The largest magnitude of x[n], at most ATTN_HUGE. n is a multiple of 8. */

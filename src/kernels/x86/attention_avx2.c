@@ -81,13 +81,9 @@ AVX2_INLINE void score_all(struct attn_scratch *s, const struct attn_head *h, co
                            const enum kv_type type)
 {
     const int nk = n <= 3 ? 4 : 2;
-    const size_t bytes = attn_page_bytes(&h->kv);
     for (int token = q->from / SLOTS * SLOTS; token < q->to; token += SLOTS) {
         const uint8_t *page = attn_page_at(h, token);
-        if (n <= 4 && token + 2 * SLOTS < q->to) { /* pages lie far apart: the hardware does not see them coming */
-            const uint8_t *next = attn_page_at(h, token + 2 * SLOTS);
-            for (size_t i = 0; i < bytes; i += 64) _mm_prefetch((const char *)next + i, _MM_HINT_T1);
-        }
+        attn_fetch_ahead(h, q, token, 1);
         for (int slot = 0; slot < SLOTS; slot += 8 * nk) score_slots(s, h, q, page, slot, token - q->base, n, nk, type);
     }
 }

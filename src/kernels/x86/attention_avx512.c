@@ -85,24 +85,18 @@ INLINE void score_pages(struct attn_scratch *s, const struct attn_head *h, const
     }
 }
 
-/* Few queries: bound by memory; pages lie far from each other, so the hardware does not see the next one coming. */
-INLINE void page_prefetch(const uint8_t *page, size_t bytes)
-{
-    for (size_t i = 0; i < bytes; i += 64) _mm_prefetch((const char *)page + i, _MM_HINT_T1);
-}
-
 INLINE void score_all(struct attn_scratch *s, const struct attn_head *h, const struct query_tile *q, const int n,
                       const enum kv_type type)
 {
-    const size_t bytes = attn_page_bytes(&h->kv);
+    const int pages_a_turn = n <= 4 ? 2 : 1;
     for (int token = q->from / SLOTS * SLOTS; token < q->to;) {
         const uint8_t *pages[2] = {attn_page_at(h, token), NULL};
-        if (n <= 4 && token + SLOTS < q->to) {
-            pages[1] = attn_page_at(h, token + SLOTS);
-            for (int next = token + 2 * SLOTS; next < q->to && next < token + 4 * SLOTS; next += SLOTS)
-                page_prefetch(attn_page_at(h, next), bytes);
-            score_pages(s, h, q, pages, token - q->base, n, n <= 4 ? 4 : 2, type);
-            token += 2 * SLOTS;
+        int last = token + (pages_a_turn - 1) * SLOTS;
+        attn_fetch_ahead(h, q, token, pages_a_turn);
+        if (pages_a_turn == 2 && last < q->to) {
+            pages[1] = attn_page_at(h, last);
+            score_pages(s, h, q, pages, token - q->base, n, 4, type);
+            token = last + SLOTS;
         } else {
             score_pages(s, h, q, pages, token - q->base, n, 2, type);
             token += SLOTS;
