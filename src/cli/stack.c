@@ -88,6 +88,11 @@ static bool fits_memory(const struct gguf *g, struct err *e)
                    (double)available / 1e9);
 }
 
+static bool read_kv_type(enum kv_type *out, const char *flag, const char *text, struct err *e)
+{
+    return kv_type_parse(out, text) || err_set(e, ERR_INVALID, "--%s: expected f16 or q8_0, found \"%s\"", flag, text);
+}
+
 bool stack_open_model(struct stack *s, const struct options *o, uint32_t threads, bool check_only, struct err *e)
 {
     enum cpu_level level = cpu_level_default();
@@ -101,11 +106,17 @@ bool stack_open_model(struct stack *s, const struct options *o, uint32_t threads
     }
     double from = clock_seconds();
     struct progress progress = {.started_s = from};
+    enum kv_type type_k, type_v;
+    if (!read_kv_type(&type_k, "cache-type-k", o->cache_type_k, e) ||
+        !read_kv_type(&type_v, "cache-type-v", o->cache_type_v, e))
+        return false;
     if (!check_only && !fits_memory(s->gguf, e)) return false;
     s->compute = compute_create((int)threads, level, e);
     if (!s->compute) return false;
     struct model_options options = {.max_batch_tokens = o->batch_size,
                                     .max_logits = o->parallel > 32 ? o->parallel : 32,
+                                    .type_k = type_k,
+                                    .type_v = type_v,
                                     .check_only = check_only,
                                     .progress = show_progress,
                                     .progress_ctx = &progress};
