@@ -4,12 +4,12 @@
  * with one scale per 64 keys. The float operations of a query are the same, in the same order, whatever the tile is.
  *
  * A level defines QUERY_TILE, includes this file and defines the vector parts that are declared below (and those of
- * attn_merge.h); ATTN_DEFINE_PARTS makes a function of the two that depend on the tile's size, so that their loops have
- * constant bounds. */
+ * attn_common.h); ATTN_DEFINE_PARTS makes a function of the two that depend on the tile's size, so that their loops
+ * have constant bounds. */
 #ifndef KERNELS_ATTN_OUTLINE_H
 #define KERNELS_ATTN_OUTLINE_H
 
-#include "kernels/attn_merge.h"
+#include "kernels/attn_common.h"
 #include "kernels/attn_page.h"
 
 #define ATTN_INLINE static inline __attribute__((always_inline))
@@ -100,15 +100,25 @@ static inline void pairs_store(uint8_t *to, const int16_t *codes, int n, enum kv
     }
 }
 
+/* A block of a key, or of a query that meets such keys, as it is quantised: x itself, or rotated. */
+static inline const float *key_block(float *rotated, const float *x, int n, enum kv_type type)
+{
+    if (type != KV_Q8_0) return x;
+    attn_rotated_block(rotated, x, n);
+    return rotated;
+}
+
 static void kv_store(void *page, const struct kv_form *kv, const float *k, const float *v, int slot)
 {
+    float rotated[ATTN_BLOCK];
     int16_t codes[ATTN_BLOCK];
-    const int key_size = attn_code_size(kv->type_k), block = attn_key_block(kv->type_k);
+    const int key_size = attn_code_size(kv->type_k);
     uint8_t *to = (uint8_t *)page + slot * 2 * key_size;
     float *scale = (float *)(void *)((uint8_t *)page + attn_k_scale_offset(kv)) + slot;
-    for (int d = 0; d < kv->dim_k; d += block, scale += SLOTS) {
-        int n = kv->dim_k - d < block ? kv->dim_k - d : block;
-        *scale = quantize(codes, k + d, n, abs_max(k + d, n), attn_key_max(kv->type_k));
+    for (int d = 0; d < kv->dim_k; d += ATTN_BLOCK, scale += SLOTS) {
+        int n = kv->dim_k - d < ATTN_BLOCK ? kv->dim_k - d : ATTN_BLOCK;
+        const float *x = key_block(rotated, k + d, n, kv->type_k);
+        *scale = quantize(codes, x, n, abs_max(x, n), attn_key_max(kv->type_k));
         pairs_store(to + d * SLOTS * key_size, codes, n / 2, kv->type_k);
     }
     const int v_dims = attn_v_dims(kv->dim_v), value_size = attn_code_size(kv->type_v);
@@ -127,6 +137,7 @@ static void kv_store(void *page, const struct kv_form *kv, const float *k, const
 static void queries_pack(const struct query_tile *tile, const struct attn_head *h, const float *q, size_t q_stride,
                          int size)
 {
+    float rotated[ATTN_BLOCK];
     int16_t codes[ATTN_BLOCK];
     for (int t = 0; t < size; t++) {
         int i = tile->first + t;
@@ -134,8 +145,13 @@ static void queries_pack(const struct query_tile *tile, const struct attn_head *
         for (int d = 0; d < h->kv.dim_k; d += ATTN_BLOCK) {
             int n = h->kv.dim_k - d < ATTN_BLOCK ? h->kv.dim_k - d : ATTN_BLOCK;
             memset(codes, 0, sizeof codes);
-            float scale = row ? quantize(codes, row + d, n, abs_max(row + d, n), QUERY_MAX) : 0;
-            tile->q_scale[d / ATTN_BLOCK * QUERY_TILE + t] = scale * h->scale;
+            float scale = 0;
+            if (row) {
+                const float *x = key_block(rotated, row + d, n, h->kv.type_k);
+                scale = quantize(codes, x, n, abs_max(x, n), QUERY_MAX) * h->scale;
+                if (x == rotated) scale /= (float)attn_rotation(n);
+            }
+            tile->q_scale[d / ATTN_BLOCK * QUERY_TILE + t] = scale;
             int32_t *to = tile->q + d / 2 * size + t;
             for (int j = 0; j < n; j += 2, to += size) memcpy(to, codes + j, 4);
         }

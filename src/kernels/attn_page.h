@@ -2,30 +2,29 @@
  * products are exact, so their order is free: the same numbers come out whatever the tile. Products of pairs (VPMADDWD,
  * VPDPWSSD) run at twice the rate of float FMA; 8-bit codes are widened when they are loaded.
  *
- *   code k[dim_k / 2][32 tokens][2]       pairs of elements; k = code * k_scale[element / block][token]
+ *   code k[dim_k / 2][32 tokens][2]       pairs of elements; k = code * k_scale[element / 64][token]
  *   code v[32 tokens / 2][v_dims][2]      pairs of tokens;   v = code * v_scale[token]; dim_v padded with zeros to 16
- *   f32 k_scale[ceil(dim_k / block)][32], v_scale[32]
+ *   f32 k_scale[ceil(dim_k / 64)][32], v_scale[32]
  *
+ * 8-bit keys, and the queries that meet them, are rotated first, by blocks of 64 (attn_common.h).
  * Codes reach attn_key_max and attn_value_max, queries QUERY_MAX, softmax weights WEIGHT_MAX, such that 64 products
  * cannot overflow 32 bits. What a 16-bit code loses is 1/8190 of the largest element of its block at most: about what
  * f16 loses. Slots that hold no token yet may hold anything; what is computed from them is never used. */
 #ifndef KERNELS_ATTN_PAGE_H
 #define KERNELS_ATTN_PAGE_H
 
-#include "kernels/kernels.h"
+#include "kernels/attn_common.h"
 
 #define SLOTS KV_PAGE_TOKENS
-#define ATTN_BLOCK 64   /* elements of a query with one scale; keys whose softmax weights have one scale */
-#define KEY_BLOCK_16 64 /* elements of a key with one scale */
-#define KEY_BLOCK_8 64
+#define ATTN_BLOCK \
+    ATTN_ROTATED /* elements of a key or query with one scale; keys whose softmax weights have one scale */
 #define QUERY_MAX 8191
 #define KEY_MAX_16 4095
 #define WEIGHT_MAX 16383
 #define VALUE_MAX_16 2047
 #define CODE_MAX_8 127
-#define ATTN_TINY 1e-30f   /* blocks below it are zeros: 1 / x would overflow */
-#define ATTN_HUGE 1e30f    /* elements are clamped to it: scales stay finite */
-#define ATTN_BLOCKS_MAX 16 /* of a head of 1024 */
+#define ATTN_TINY 1e-30f /* blocks below it are zeros: 1 / x would overflow */
+#define ATTN_HUGE 1e30f  /* elements are clamped to it: scales stay finite */
 #define ATTN_CHUNK_BLOCKS (KV_CHUNK_TOKENS / ATTN_BLOCK)
 
 _Static_assert((int64_t)ATTN_BLOCK *QUERY_MAX *KEY_MAX_16 <= INT32_MAX, "scores fit");
@@ -43,17 +42,13 @@ static inline int attn_value_max(enum kv_type type)
 {
     return type == KV_Q8_0 ? CODE_MAX_8 : VALUE_MAX_16;
 }
-static inline int attn_key_block(enum kv_type type)
-{
-    return type == KV_Q8_0 ? KEY_BLOCK_8 : KEY_BLOCK_16;
-}
 static inline int attn_v_dims(int dim_v)
 {
     return (dim_v + 15) / 16 * 16;
 }
 static inline int attn_k_blocks(const struct kv_form *kv)
 {
-    return (kv->dim_k + attn_key_block(kv->type_k) - 1) / attn_key_block(kv->type_k);
+    return (kv->dim_k + ATTN_BLOCK - 1) / ATTN_BLOCK;
 }
 /* Where the values, the scales of keys and those of values are in a page. */
 static inline size_t attn_v_offset(const struct kv_form *kv)

@@ -46,7 +46,7 @@ AVX2_INLINE void score_slots(struct attn_scratch *s, const struct attn_head *h, 
     const float *scales = (const float *)(const void *)(page + attn_k_scale_offset(&h->kv)) + slot;
     for (int block = 0, d = 0; d < dim_k; block++, scales += SLOTS) {
         __m256i c[QUERY_TILE][4];
-        const int begin = d, end = dim_k - d < attn_key_block(type) ? dim_k : d + attn_key_block(type);
+        const int end = dim_k - d < ATTN_BLOCK ? dim_k : d + ATTN_BLOCK;
         UNROLL
         for (int t = 0; t < n; t++) {
             UNROLL
@@ -69,7 +69,7 @@ AVX2_INLINE void score_slots(struct attn_scratch *s, const struct attn_head *h, 
             for (int i = 0; i < nk; i++) {
                 float *to = &s->scores[t][at + slot + 8 * i];
                 __m256 both = _mm256_mul_ps(_mm256_loadu_ps(scales + 8 * i),
-                                            broadcast_f32(&tile->q_scale[begin / ATTN_BLOCK * QUERY_TILE + t]));
+                                            broadcast_f32(&tile->q_scale[block * QUERY_TILE + t]));
                 __m256 f = block ? _mm256_loadu_ps(to) : _mm256_setzero_ps();
                 _mm256_storeu_ps(to, _mm256_fmadd_ps(_mm256_cvtepi32_ps(c[t][i]), both, f));
             }

@@ -52,7 +52,7 @@ INLINE void score_pages(struct attn_scratch *s, const struct attn_head *h, const
     for (int block = 0, d = 0; d < dim_k; block++) {
         __m512i c[QUERY_TILE][4];
         __m512 scale[4];
-        const int begin = d, end = dim_k - d < attn_key_block(type) ? dim_k : d + attn_key_block(type);
+        const int end = dim_k - d < ATTN_BLOCK ? dim_k : d + ATTN_BLOCK;
 #pragma GCC unroll 12
         for (int t = 0; t < n; t++)
 #pragma GCC unroll 4
@@ -77,8 +77,7 @@ INLINE void score_pages(struct attn_scratch *s, const struct attn_head *h, const
 #pragma GCC unroll 4
             for (int i = 0; i < nk; i++) {
                 float *to = &s->scores[t][at + 16 * i];
-                __m512 both =
-                    _mm512_mul_ps(scale[i], _mm512_set1_ps(tile->q_scale[begin / ATTN_BLOCK * QUERY_TILE + t]));
+                __m512 both = _mm512_mul_ps(scale[i], _mm512_set1_ps(tile->q_scale[block * QUERY_TILE + t]));
                 __m512 f = block ? _mm512_loadu_ps(to) : _mm512_setzero_ps();
                 _mm512_storeu_ps(to, _mm512_fmadd_ps(_mm512_cvtepi32_ps(c[t][i]), both, f));
             }
