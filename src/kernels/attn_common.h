@@ -41,7 +41,7 @@ static inline int attn_rotated_block(float *block, const float *x, int n)
     return n;
 }
 
-static inline float exp_one(float x); /* e^x for x <= 0; -infinity gives 0 */
+static inline float exp_one(float x); /* e^x for x <= 0; at least 2^ATTN_LEAST where that is less */
 /* acc[n] = acc * a + more * b */
 static inline void merge_row(float *acc, const float *more, float a, float b, int n);
 

@@ -25,6 +25,9 @@
 #define CODE_MAX_8 127
 #define ATTN_TINY 1e-30f /* blocks below it are zeros: 1 / x would overflow */
 #define ATTN_HUGE 1e30f  /* elements are clamped to it: scales stay finite */
+/* Softmax weights are at least 2 to this, relative to the largest: 2^24 of them would not change a float. Less would
+ * make denormal numbers, and every one of those costs as much as a hundred products. */
+#define ATTN_LEAST (-64.0f)
 #define ATTN_CHUNK_BLOCKS (KV_CHUNK_TOKENS / ATTN_BLOCK)
 
 _Static_assert((int64_t)ATTN_BLOCK *QUERY_MAX *KEY_MAX_16 <= INT32_MAX, "scores fit");

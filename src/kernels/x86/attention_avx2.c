@@ -90,11 +90,11 @@ AVX2_INLINE void score_all(struct attn_scratch *s, const struct attn_head *h, co
 
 /* ---- softmax ---- */
 
-/* 2^x for x <= 0 or a little above, 2^-126 for less: x = whole + r, 0 <= r < 1; minimax of degree 5, relative error
- * below 1e-7. */
+/* 2^x for ATTN_LEAST <= x <= 0 or a little above, else of the nearer end: x = whole + r, 0 <= r < 1; minimax of degree
+ * 5, relative error below 1e-7. */
 AVX2_INLINE __m256 exp2_f32(__m256 x)
 {
-    x = _mm256_max_ps(x, _mm256_set1_ps(-126.0f));
+    x = _mm256_max_ps(x, _mm256_set1_ps(ATTN_LEAST));
     __m256 whole = _mm256_floor_ps(x), r = _mm256_sub_ps(x, whole);
     __m256 p = _mm256_set1_ps(1.87757664e-3f);
     p = _mm256_fmadd_ps(p, r, _mm256_set1_ps(8.98934016e-3f));
@@ -249,7 +249,7 @@ AVX2_INLINE void weigh_all(float *acc, const struct attn_scratch *s, const struc
 
 AVX2_INLINE float exp_one(float x)
 {
-    return x < -87 ? 0 : _mm256_cvtss_f32(exp2_f32(_mm256_set1_ps(x * 1.44269504f)));
+    return _mm256_cvtss_f32(exp2_f32(_mm256_set1_ps(x * 1.44269504f)));
 }
 
 AVX2_INLINE void merge_row(float *acc, const float *more, float a, float b, int n)

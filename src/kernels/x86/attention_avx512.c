@@ -105,9 +105,11 @@ INLINE void score_all(struct attn_scratch *s, const struct attn_head *h, const s
 
 /* ---- softmax ---- */
 
-/* 2^x for x <= 0 or a little above: x = whole + r, 0 <= r < 1; minimax of degree 5, relative error below 1e-7. */
+/* 2^x for ATTN_LEAST <= x <= 0 or a little above, else of the nearer end: x = whole + r, 0 <= r < 1; minimax of degree
+ * 5, relative error below 1e-7. */
 INLINE __m512 exp2_ps(__m512 x)
 {
+    x = _mm512_max_ps(x, _mm512_set1_ps(ATTN_LEAST));
     __m512 r = _mm512_reduce_ps(x, _MM_FROUND_TO_NEG_INF | _MM_FROUND_NO_EXC);
     __m512 p = _mm512_set1_ps(1.87757664e-3f);
     p = _mm512_fmadd_ps(p, r, _mm512_set1_ps(8.98934016e-3f));
@@ -261,7 +263,7 @@ INLINE void weigh_all(float *acc, const struct attn_scratch *s, const struct att
 
 INLINE float exp_one(float x)
 {
-    return _mm512_cvtss_f32(exp2_ps(_mm512_set1_ps(fmaxf(x, -1e30f) * 1.44269504f)));
+    return _mm512_cvtss_f32(exp2_ps(_mm512_set1_ps(x * 1.44269504f)));
 }
 
 INLINE void merge_row(float *acc, const float *more, float a, float b, int n)
