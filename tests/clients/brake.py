@@ -40,7 +40,7 @@ def busiest_thread(pid, seconds=1.0):
 class Brake:
     """Holds a thread of a child process back until `seconds` are over, then lets it run."""
 
-    def __init__(self, thread, seconds, run_s=0.01, stop_s=1.0):
+    def __init__(self, thread, seconds, run_s=0.005, stop_s=1.0):
         self.thread, self.until, self.run_s, self.stop_s = thread, time.monotonic() + seconds, run_s, stop_s
         self.error, self.rounds, self.released = None, 0, threading.Event()
         self.worker = threading.Thread(target=self.work, daemon=True)
