@@ -10,6 +10,8 @@
 #include "base/str.h"
 
 uint64_t hash64(const void *data, size_t size, uint64_t seed);
+/* The same for large pieces: other values, at the speed of memory. */
+uint64_t hash64_bulk(const void *data, size_t size, uint64_t seed);
 
 /* Open addressing, linear probing, at most half full. Keys are borrowed: they must outlive the map. */
 struct strmap_slot {

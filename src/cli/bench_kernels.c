@@ -1,5 +1,6 @@
-/* bench --kernels: rates of the matrix products of every weight type, beside the ceilings that this machine shows in
- * the same minute: int8 dot products (float FMA for float types) on registers, and reading from memory. */
+/* bench --kernels: rates of the matrix products of every weight type (best slice), and their shares of the ceilings
+ * that this machine shows in the same milliseconds (median slice): int8 dot products (float FMA for float types) on
+ * registers, and reading from memory. */
 #include <stdio.h>
 #include <string.h>
 #include <strings.h>
@@ -46,8 +47,8 @@ static void print_rates(struct report *r, enum quant_type type, const struct com
     const struct compute_rate *decode = &rates[N_MS - 1];
     if (!r->json) {
         printf("| %-7s | %7.0f |", name, top);
-        for (int i = 0; i < N_MS; i++) printf(" %4.0f (%3.0f %%) |", rates[i].gmacs, 100 * rates[i].gmacs / top);
-        printf(" %12.1f (%3.0f %%) |\n", decode->gbs, 100 * decode->gbs / r->ceiling.dram_gbs);
+        for (int i = 0; i < N_MS; i++) printf(" %4.0f (%3.0f %%) |", rates[i].gmacs, 100 * rates[i].share);
+        printf(" %12.1f (%3.0f %%) |\n", decode->gbs, 100 * decode->memory_share);
         fflush(stdout);
         return;
     }
@@ -56,7 +57,9 @@ static void print_rates(struct report *r, enum quant_type type, const struct com
            r->first ? "" : ",\n", name, cpu_level_name(compute_kernels(r->compute)->level), compute_threads(r->compute),
            r->ceiling.int8_gmacs, r->ceiling.f32_gmacs, r->ceiling.dram_gbs);
     for (int i = 0; i < N_MS; i++) printf("%s\"%d\": %.1f", i ? ", " : "", ms[i], rates[i].gmacs);
-    printf("}, \"decode_gbs\": %.2f}", decode->gbs);
+    printf("}, \"share\": {");
+    for (int i = 0; i < N_MS; i++) printf("%s\"%d\": %.3f", i ? ", " : "", ms[i], rates[i].share);
+    printf("}, \"decode_gbs\": %.2f, \"decode_memory_share\": %.3f}", decode->gbs, decode->memory_share);
     r->first = false;
     fflush(stdout);
 }

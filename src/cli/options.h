@@ -26,9 +26,9 @@ struct options_list {
 
 struct options {
     /* the model and the engine */
-    const char *model, *cpu_level, *cache_type_k, *cache_type_v, *chat_template_file, *dialect;
+    const char *model, *cpu_level, *cache_type_k, *cache_type_v, *chat_template_file, *dialect, *repack_cache;
     struct options_list alias;
-    uint32_t ctx_size, parallel, threads, batch_size, cache_ram_mib;
+    uint32_t ctx_size, parallel, threads, batch_size, cache_ram_mib, repack_cache_gib;
     /* the server */
     const char *host, *api_key_file, *pdftotext;
     uint32_t port, max_queue, key_requests, thread_s, thread_ram_mib, rejoin_s;

@@ -26,9 +26,10 @@ static void announce(void *ctx, const char *url, uint16_t port)
     log_info("%s (%.0f M parameters) ready after %.2f s: context %u, %d threads, %s kernels", s->stack->model_id,
              (double)info.n_params / 1e6, s->stack->load_s, n_ctx, compute_threads(c),
              cpu_level_name(compute_kernels(c)->level));
-    log_info("memory: weights %.0f MB, KV cache up to %.0f MB (%u pages of %u tokens), scratch %.0f MB",
-             (double)info.weight_bytes / 1e6, (double)stats.n_pages * (double)info.page_bytes / 1e6, stats.n_pages,
-             (unsigned)KV_PAGE_TOKENS, (double)info.scratch_bytes / 1e6);
+    log_info("memory: weights %.0f MB%s, KV cache up to %.0f MB (%u pages of %u tokens), scratch %.0f MB",
+             (double)info.weight_bytes / 1e6, info.weights_cached ? " (from the repack cache)" : "",
+             (double)stats.n_pages * (double)info.page_bytes / 1e6, stats.n_pages, (unsigned)KV_PAGE_TOKENS,
+             (double)info.scratch_bytes / 1e6);
     if (n_ctx < MIN_AGENT_CONTEXT)
         log_warn(
             "a context of %u tokens is too small for coding agents (Claude Code sends 11,000 tokens before the first "

@@ -1,5 +1,7 @@
 /* stack: loads a model and what stands on it, in order, and takes it down in the opposite order. */
+#define _DEFAULT_SOURCE /* realpath */
 #include <errno.h>
+#include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -9,6 +11,7 @@
 #include "base/alloc.h"
 #include "base/buf.h"
 #include "base/clock.h"
+#include "base/hash.h"
 #include "base/log.h"
 #include "base/memory.h"
 #include "cli/cli.h"
@@ -93,6 +96,21 @@ static bool read_kv_type(enum kv_type *out, const char *flag, const char *text, 
     return kv_type_parse(out, text) || err_set(e, ERR_INVALID, "--%s: expected f16 or q8_0, found \"%s\"", flag, text);
 }
 
+/* The cached image's name in the folder: the model's, and a hash of its path, so that equal names do not meet. */
+static void cache_init(struct panel_cache *cache, char *name, size_t size, const struct stack *s,
+                       const struct options *o)
+{
+    const char *path = o->model ? o->model : o->file;
+    char *real = realpath(path, NULL);
+    const char *key = real ? real : path;
+    snprintf(name, size, "%.100s-%08x", s->model_id, (unsigned)hash64(key, strlen(key), 0));
+    free(real);
+    *cache = (struct panel_cache){.dir = o->repack_cache,
+                                  .name = name,
+                                  .identity = gguf_identity(s->gguf),
+                                  .max_bytes = (uint64_t)o->repack_cache_gib << 30};
+}
+
 bool stack_open_model(struct stack *s, const struct options *o, uint32_t threads, bool check_only, struct err *e)
 {
     enum cpu_level level = cpu_level_default();
@@ -113,11 +131,15 @@ bool stack_open_model(struct stack *s, const struct options *o, uint32_t threads
     if (!check_only && !fits_memory(s->gguf, e)) return false;
     s->compute = compute_create((int)threads, level, e);
     if (!s->compute) return false;
+    struct panel_cache cache;
+    char cache_name[128];
+    if (o->repack_cache) cache_init(&cache, cache_name, sizeof cache_name, s, o);
     struct model_options options = {.max_batch_tokens = o->batch_size,
                                     .max_logits = o->parallel > 32 ? o->parallel : 32,
                                     .type_k = type_k,
                                     .type_v = type_v,
                                     .check_only = check_only,
+                                    .repack_cache = o->repack_cache ? &cache : NULL,
                                     .progress = show_progress,
                                     .progress_ctx = &progress};
     s->model = model_open(s->gguf, s->compute, &options, e);
@@ -195,11 +217,36 @@ static bool open_local(struct stack *s, const struct options *o, struct err *e)
     return s->local != NULL;
 }
 
+/* The tokenizer's tables take as long as a tenth of the weights, so they are made beside them. */
+struct tokenizer_job {
+    const struct gguf *gguf;
+    struct tokenizer *tokenizer;
+    struct err e;
+};
+
+static void *tokenizer_main(void *arg)
+{
+    struct tokenizer_job *job = arg;
+    job->tokenizer = tokenizer_create(job->gguf, &job->e);
+    return NULL;
+}
+
+static bool open_model_and_tokenizer(struct stack *s, const struct options *o, struct err *e)
+{
+    pthread_t thread;
+    struct tokenizer_job job = {.gguf = s->gguf};
+    bool beside = pthread_create(&thread, NULL, tokenizer_main, &job) == 0;
+    bool ok = stack_open_model(s, o, o->threads, false, e);
+    if (beside) pthread_join(thread, NULL);
+    else (void)tokenizer_main(&job);
+    s->tokenizer = job.tokenizer;
+    if (!s->tokenizer && ok) *e = job.e;
+    return ok && s->tokenizer;
+}
+
 bool stack_open_engine(struct stack *s, const struct options *o, struct err *e)
 {
-    if (!stack_open_file(s, o, e)) return false;
-    s->tokenizer = tokenizer_create(s->gguf, e);
-    if (!s->tokenizer || !stack_open_model(s, o, o->threads, false, e)) return false;
+    if (!stack_open_file(s, o, e) || !open_model_and_tokenizer(s, o, e)) return false;
     struct engine_config config = {.n_ctx = o->ctx_size,
                                    .n_parallel = o->parallel ? o->parallel : 1,
                                    .n_batch = o->batch_size,

@@ -64,7 +64,6 @@ void compute_destroy(struct compute *c)
 {
     if (!c) return;
     team_destroy(c->team);
-    weight_slab_close(c->slab);
     for (int i = 0; i < c->n_threads; i++) {
         scratch_deinit(&c->workers[i].kernel);
         scratch_deinit(&c->workers[i].row);

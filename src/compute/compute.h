@@ -39,8 +39,40 @@ struct weight_part { /* rows of one tensor */
     const void *data; /* GGUF blocks, n_rows rows of n_in values */
     int n_rows;
 };
-/* Packs the parts' rows below each other into one product (fused QKV, gate+up). Uses the team. NULL on error: a type
- * without kernel, n_in not a multiple of what the type needs, memory. */
+/* A set holds all weights of a model in one piece of memory (an image), so that small matrices lie in huge pages too
+ * and all are packed in one go. First every weight is added: the parts' rows below each other are one product (fused
+ * QKV, gate+up). Then weight_set_pack fills the image; until then the parts' data must stay where it is and products
+ * are undefined. add gives NULL on error: a type without kernel, n_in not a multiple of what the type needs, size. */
+struct weight_set;
+struct weight_set *weight_set_create(void);
+void weight_set_destroy(struct weight_set *s); /* with its weights; NULL is fine */
+struct weight *weight_set_add(struct weight_set *s, const struct compute *c, const struct weight_part *parts,
+                              int n_parts, int n_in, struct err *e);
+
+/* A folder of images that earlier starts have packed: at most one file for a name and a CPU level. */
+struct panel_cache {
+    const char *dir;    /* is made if it is not there */
+    const char *name;   /* of the model, as part of a file name */
+    uint64_t identity;  /* of its content: another value, another image */
+    uint64_t max_bytes; /* of all images in the folder; the ones that were not used for longest go */
+};
+struct weight_set_options {
+    /* Around the reading of rows [data, data + size), by any worker; may be NULL. */
+    void (*fetch)(void *ctx, const void *data, size_t size);
+    void (*release)(void *ctx, const void *data, size_t size);
+    void (*progress)(void *ctx, double done); /* 0..1, on the caller's thread; may be NULL */
+    void *ctx;
+    const struct panel_cache *cache; /* NULL = none; copied */
+};
+/* Packs all weights with the team, or maps the cached image, which is checked first (every byte). After packing, a
+ * thread of low priority writes the image into the cache; failures there are one line in the log. options may be NULL.
+ */
+bool weight_set_pack(struct weight_set *s, struct compute *c, const struct weight_set_options *options, struct err *e);
+/* Bytes of the image; whether it came from the cache. */
+size_t weight_set_bytes(const struct weight_set *s);
+bool weight_set_cached(const struct weight_set *s);
+
+/* A set of one weight. */
 struct weight *weight_create(struct compute *c, const struct weight_part *parts, int n_parts, int n_in, struct err *e);
 void weight_destroy(struct weight *w);
 /* First output element of part i (parts start at a panel border when types differ); weight_out_len = floats that a
@@ -111,7 +143,9 @@ void compute_measure(struct compute *c, struct compute_ceiling *out);
  * MEASURE_STREAM_MAX tokens read weights that do not fit a cache. gbs counts packed bytes. Takes about a second. */
 #define MEASURE_STREAM_MAX 16
 struct compute_rate {
-    double gmacs, gbs;
+    double gmacs, gbs;          /* best of many slices of some milliseconds */
+    double share, memory_share; /* of the probe (int8, or f32 for float types), of reading memory: medians of the
+                                 * slices, each beside the probes right before and after it */
 };
 bool compute_measure_products(struct compute *c, struct compute_rate *out, const int *ms, int n_ms,
                               enum quant_type type, struct err *e);

@@ -5,7 +5,6 @@
 #include "compute/compute.h"
 
 struct team;
-struct weight_slab;
 
 /* n_threads workers including the caller of team_run; NULL when the system gives no threads. */
 struct team *team_create(int n_threads);
@@ -50,7 +49,6 @@ struct compute {
     struct scratch acts[ACT_FORMAT_MAX]; /* quantised inputs of the current product */
     struct scratch fine_x, fine_y;       /* compute_norm_matmul_fine: rows and their remainders, both products */
     struct scratch partials;             /* attention: partial results of split rows */
-    struct weight_slab *slab;            /* the open one, or NULL */
     struct worker_scratch *workers;      /* [n_threads] */
 };
 
@@ -61,23 +59,39 @@ struct weight_segment { /* consecutive rows of one type */
     int n_panels;
     int out; /* first output element */
 };
-/* A mapping that weights share: most matrices of a small model are below the size of a huge page, and reading them from
- * small pages costs a quarter of the bandwidth. */
-struct weight_slab {
-    uint8_t *map;
-    size_t size, used;
-    int n_live; /* weights in it */
-    bool open;  /* compute may put more into it */
-};
-void weight_slab_close(struct weight_slab *slab);
-
 struct weight {
     int n_in, n_out, n_parts, n_segments, panel_rows;
-    struct weight_slab *slab;
-    uint8_t *map; /* in the slab */
-    size_t map_bytes;
-    int *part_offsets; /* [n_parts] */
+    size_t offset, map_bytes;  /* in the image of the set */
+    int *part_offsets;         /* [n_parts] */
+    struct weight_part *parts; /* [n_parts] */
     struct weight_segment *segments;
+    struct weight_set *own_set; /* of a weight that is its set's only one; else NULL */
 };
+
+/* ---- images ---- */
+struct panel_writer;
+
+struct weight_set {
+    struct weight **weights; /* by offset */
+    size_t n_weights, max_weights;
+    size_t bytes; /* of the image */
+    uint8_t *image;
+    bool cached;                 /* image is a map of a file, or a copy of one */
+    struct panel_writer *writer; /* NULL = nothing to write */
+};
+
+#define IMAGE_CHUNK ((size_t)2 << 20) /* a huge page: what one worker fills, checks or writes at a time */
+
+/* Whatever the panels depend on beside the file: the level's layouts, and which weight is where. */
+uint64_t weight_set_layout(const struct weight_set *s, const struct compute *c);
+
+/* The image of `bytes` bytes for this name, identity and layout, or NULL: there is none, or it is damaged (logged). It
+ * is a map of the file where that gives huge pages, else a copy in memory that does. Give it to mem_unmap. */
+uint8_t *panel_file_load(struct compute *c, const struct panel_cache *cache, uint64_t layout, size_t bytes);
+/* Starts to write an image, which must stay as it is until panel_writer_finish. NULL: it cannot (logged). */
+struct panel_writer *panel_writer_start(const struct compute *c, const struct panel_cache *cache, uint64_t layout,
+                                        const uint8_t *image, size_t bytes);
+/* Waits for the file, some seconds at most, then gives it up; the image may go afterwards. NULL is fine. */
+void panel_writer_finish(struct panel_writer *w);
 
 #endif

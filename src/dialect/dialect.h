@@ -27,8 +27,12 @@ const struct dialect *dialect_at(size_t i); /* NULL behind the last row */
 struct dialect_traits {
     bool thinks;                       /* the family has reasoning markers */
     struct str think_start, think_end; /* e.g. "<think>", "</think>"; empty when it has none */
-    bool opening_is_text;              /* think_start is words that the reader sees as part of the reasoning */
-    bool calls_are_control;            /* markers are control tokens: the engine must show them (show_control) */
+    /* Where messages have headers: what begins and ends one that is reasoning (empty = none), what is written to end it
+     * early, and how many bytes of its beginning others share. */
+    struct str section_start, section_end, section_close;
+    size_t section_fork;
+    bool opening_is_text;   /* think_start is words that the reader sees as part of the reasoning */
+    bool calls_are_control; /* markers are control tokens: the engine must show them (show_control) */
     struct str calls_in_thinking[DIALECT_MARKS_MAX]; /* call marks that end the reasoning, too; empty = none */
     struct str call_start; /* what a forced call begins with, up to the name; empty = not expressible */
 };
@@ -95,7 +99,10 @@ void dialect_parser_feed(struct dialect_parser *p, struct str text, chat_sink *s
  * by dialect_parser_calls only when nothing but end marks and brackets was missing and the model ended the answer
  * itself. */
 void dialect_parser_finish(struct dialect_parser *p, bool cut, chat_sink *sink, void *ctx);
-size_t dialect_parser_calls(const struct dialect_parser *p);       /* complete tool calls so far */
+size_t dialect_parser_calls(const struct dialect_parser *p); /* complete tool calls so far */
+/* What was read last: the calls' end (its marks and white space, too), something that may be it, or neither. */
+enum dialect_place { PLACE_BEHIND_CALL, PLACE_UNSURE, PLACE_ELSEWHERE };
+enum dialect_place dialect_parser_place(const struct dialect_parser *p);
 size_t dialect_parser_think_bytes(const struct dialect_parser *p); /* bytes of reasoning so far */
 
 #endif

@@ -518,6 +518,12 @@ size_t dialect_parser_calls(const struct dialect_parser *p)
     return p->n_calls;
 }
 
+enum dialect_place dialect_parser_place(const struct dialect_parser *p)
+{
+    if (p->state != AFTER_CALL) return PLACE_ELSEWHERE;
+    return p->pos == p->in.len ? PLACE_BEHIND_CALL : PLACE_UNSURE;
+}
+
 size_t dialect_parser_think_bytes(const struct dialect_parser *p)
 {
     return p->think_bytes;

@@ -46,14 +46,15 @@ enum engine_finish { FINISH_EOG, FINISH_LENGTH, FINISH_CONTEXT, FINISH_STOP_STRI
 
 struct engine_event {
     enum engine_event_kind kind;
-    uint32_t n_prompt, n_cached;         /* STARTED and later */
-    uint32_t n_done;                     /* PREFILL */
-    struct str text;                     /* TEXT: borrowed for the call */
-    uint32_t n_generated;                /* TEXT, FINISHED: tokens so far, the end-of-generation token not counted */
-    uint32_t n_reasoning;                /* of these, between the markers of the reasoning */
-    enum engine_finish finish;           /* FINISHED */
-    int stop_index;                      /* FINISHED by FINISH_STOP_STRING: which one */
-    uint32_t eog_token;                  /* FINISHED by FINISH_EOG; TOKEN_NONE: the grammar left nothing to write */
+    uint32_t n_prompt, n_cached; /* STARTED and later */
+    uint32_t n_done;             /* PREFILL */
+    struct str text;             /* TEXT: borrowed for the call */
+    uint32_t n_generated;        /* TEXT, FINISHED: tokens so far, the end-of-generation token not counted */
+    const uint32_t *tokens;      // [n_generated]: TEXT, FINISHED; some of their text may still be held back. Borrowed
+    uint32_t n_reasoning;        /* of these, between the markers of the reasoning */
+    enum engine_finish finish;   /* FINISHED */
+    int stop_index;              /* FINISHED by FINISH_STOP_STRING: which one */
+    uint32_t eog_token;          /* FINISHED by FINISH_EOG; TOKEN_NONE: the grammar left nothing to write */
     double prefill_s, decode_s, queue_s; /* FINISHED */
     const struct err *err;               /* FAILED */
 };
@@ -72,6 +73,10 @@ struct engine_reasoning {
     bool is_open; /* the prompt has opened it already */
     bool has_budget;
     uint32_t budget; /* most tokens between the markers */
+    /* Not one section before the answer, but messages of the answer, which the grammar describes like all else: they
+     * may come again, until the budget is used up. `close` begins with `end`; `also` means nothing. */
+    bool recurs;
+    size_t fork; /* bytes of start with which other messages begin, too */
 };
 
 struct engine_request {

@@ -92,6 +92,7 @@ void sequence_send(struct sequence *s, struct engine_event *ev)
     ev->n_prompt = s->n_prompt;
     ev->n_cached = s->n_cached;
     ev->n_generated = s->n_generated;
+    ev->tokens = s->tokens + s->n_prompt;
     ev->n_reasoning = s->n_reasoning;
     s->sink(s->ctx, ev);
 }

@@ -15,6 +15,7 @@
 #include <unistd.h>
 
 #include "base/alloc.h"
+#include "base/hash.h"
 #include "gguf/gguf_internal.h"
 
 /* ---- files ---- */
@@ -28,9 +29,15 @@ static bool map_fd(struct part *p, int fd, struct err *e)
     if ((uint64_t)st.st_size > SIZE_MAX / 2) return err_set(e, ERR_CORRUPT, "the file is too large to map");
     void *base = mmap(NULL, (size_t)st.st_size, PROT_READ, MAP_SHARED, fd, 0);
     if (base == MAP_FAILED) return err_set(e, ERR_IO, "mmap: %s", strerror(errno));
-    *p = (struct part){.base = base, .size = (size_t)st.st_size, .mapped = true};
+    *p = (struct part){.base = base,
+                       .size = (size_t)st.st_size,
+                       .mapped = true,
+                       .modified_ns = (int64_t)st.st_mtim.tv_sec * 1000000000 + st.st_mtim.tv_nsec};
     return true;
 }
+
+/* Reads a range in and maps it at once (Linux 5.14; fewer page faults). Not in every system's headers. */
+#define ADVICE_POPULATE_READ 22
 
 static void part_close(struct part *p)
 {
@@ -218,12 +225,40 @@ void gguf_close(struct gguf *g)
     mem_free(g);
 }
 
-void gguf_release_pages(const struct gguf *g)
+/* Whole pages of a range of tensor data; `outward`: also those that it has a part of. */
+static void advise_range(const struct gguf *g, const void *data, size_t size, int advice, bool outward)
 {
+    if (!g->parts[0].mapped) return;
+    uintptr_t page = (uintptr_t)sysconf(_SC_PAGESIZE), from = (uintptr_t)data, to = from + size;
+    from = (outward ? from : from + page - 1) / page * page;
+    to = (outward ? to + page - 1 : to) / page * page;
+    if (from < to) (void)madvise((void *)from, to - from, advice); /* advice only: errors change nothing */
+}
+
+void gguf_fetch_pages(const struct gguf *g, const void *data, size_t size)
+{
+    advise_range(g, data, size, ADVICE_POPULATE_READ, true);
+}
+
+void gguf_release_pages(const struct gguf *g, const void *data, size_t size)
+{
+    advise_range(g, data, size, MADV_DONTNEED, false);
+}
+
+void gguf_loaded(const struct gguf *g)
+{
+    for (size_t i = 0; i < g->n_parts; i++) advise_data(&g->parts[i], MADV_NORMAL);
+}
+
+uint64_t gguf_identity(const struct gguf *g)
+{
+    uint64_t h = 0;
     for (size_t i = 0; i < g->n_parts; i++) {
-        advise_data(&g->parts[i], MADV_DONTNEED);
-        advise_data(&g->parts[i], MADV_NORMAL); /* later reads are not sequential */
+        const struct part *p = &g->parts[i];
+        uint64_t what[] = {(uint64_t)p->size, (uint64_t)p->modified_ns, hash64_bulk(p->base, p->data_start, 0)};
+        h = hash64(what, sizeof what, h);
     }
+    return h;
 }
 
 /* ---- keys ---- */

@@ -53,8 +53,15 @@ struct gguf_tensor {
 
 struct gguf *gguf_open(const char *path, struct err *e); /* NULL on error */
 void gguf_close(struct gguf *g);
-/* The map is the operating system's cache: tells it that the tensors' pages will not be needed again soon. */
-void gguf_release_pages(const struct gguf *g);
+/* The map is the operating system's cache. Tells it, for a range within one tensor's data, that all of it is read now,
+ * or that it will not be needed again soon (then it no longer counts as this process's memory); any thread.
+ * gguf_loaded: from now on only single rows are read. */
+void gguf_fetch_pages(const struct gguf *g, const void *data, size_t size);
+void gguf_release_pages(const struct gguf *g, const void *data, size_t size);
+void gguf_loaded(const struct gguf *g);
+/* A value that is another one when the file is: a hash of the directories, sizes and modification times of all parts.
+ */
+uint64_t gguf_identity(const struct gguf *g);
 
 size_t gguf_kv_count(const struct gguf *g);
 const struct gguf_kv *gguf_kv_at(const struct gguf *g, size_t i);

@@ -26,6 +26,7 @@ struct part {
     const uint8_t *base; // [size]
     size_t size;
     bool mapped; /* base is ours to unmap */
+    int64_t modified_ns;
     uint32_t version;
     uint32_t alignment;
     size_t data_start; /* of the tensor data, from base */

@@ -426,11 +426,13 @@ struct grammar {
     struct buf notes;
     struct err refusal; /* what a strict compilation met */
     struct memo *memo;
+    struct walk *walk; /* scratch of masks, made by the first */
 };
 
 /* g, or NULL and the reason when its compilation met a refusal or the end of the budget. */
 struct grammar *grammar_give(struct grammar *g, struct err *e);
 void memo_deinit(struct grammar *g);
+void walk_destroy(struct walk *w);
 struct grammar *grammar_new(const struct grammar_options *o, struct err *e);
 void grammar_refuse(struct grammar *g, const struct path *p, const char *keyword, const char *fmt, ...)
     __attribute__((format(printf, 4, 5)));

@@ -120,7 +120,11 @@ static bool is_new(struct machine *m, const struct thread *t)
 void machine_emit(struct machine *m, struct thread t)
 {
     if (m->n_out - m->from >= MAX_THREADS) return; /* further readings are given up: refuses more, accepts no more */
-    if (!is_new(m, &t)) return;
+    if (is_new(m, &t)) machine_push(m, t);
+}
+
+void machine_push(struct machine *m, struct thread t)
+{
     if (m->n_out == m->cap_out) {
         struct thread *more = mem_try_realloc(m->out, m->cap_out * 2 * sizeof *more);
         if (!more) {
@@ -250,6 +254,11 @@ static unsigned number_next(unsigned at, uint8_t c)
 static bool number_final(unsigned at)
 {
     return at == NUM_ZERO || at == NUM_INT || at == NUM_FRAC || at == NUM_EXP;
+}
+
+bool number_may_end(const struct machine *m, const struct thread *t)
+{
+    return number_final(t->state) && number_fits(&t->alt->number, str_slice(buf_str(&m->text), t->start, m->text.len));
 }
 
 static void step_number(struct machine *m, struct thread t, uint8_t byte)

@@ -102,6 +102,8 @@ void http_server_destroy(struct http_server *s); /* closes all connections; open
 bool http_server_listen(struct http_server *s, uint16_t *port, bool *loopback_only, const char *host, struct err *e);
 /* No new connections; idle ones close now, busy ones after their reply. */
 void http_server_drain(struct http_server *s);
+/* Since a client last took a byte of what is still waiting for it; UINT32_MAX when nothing waits. */
+uint32_t http_server_sent_ms(const struct http_server *s);
 size_t http_server_connections(const struct http_server *s);
 
 /* ---- exchange ---- */

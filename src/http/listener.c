@@ -10,6 +10,7 @@
 #include <unistd.h>
 
 #include "base/alloc.h"
+#include "base/clock.h"
 #include "http/http_internal.h"
 
 void http_limits_init(struct http_limits *l)
@@ -86,6 +87,16 @@ void http_server_destroy(struct http_server *s)
 size_t http_server_connections(const struct http_server *s)
 {
     return s->n_conns;
+}
+
+uint32_t http_server_sent_ms(const struct http_server *s)
+{
+    uint64_t now = clock_ns(), least = UINT32_MAX;
+    for (const struct http_conn *c = s->conns; c; c = c->next) {
+        uint64_t ms = (now - c->progress_ns) / 1000000;
+        if (evbuffer_get_length(bufferevent_get_output(c->bev)) && ms < least) least = ms;
+    }
+    return (uint32_t)least;
 }
 
 void http_server_drain(struct http_server *s)

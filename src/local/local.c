@@ -33,14 +33,12 @@ struct job {
     atomic_bool cancelled;
     bool paused;                    /* under local.gate */
     atomic_uint_fast64_t engine_id; /* 0 = not submitted yet */
-    struct buf opened_call;         /* these are set by the worker before the first news */
-    bool in_thinking;
-    struct buf ahead; /* of struct prompt */
-    size_t ahead_free;
-    struct lent_grammar grammar; /* goes back after the last news */
-    bool counts_reasoning;       /* the engine does */
-    struct answer *answer;       /* from the first news on; I/O thread */
-    bool started;                /* I/O thread */
+    uint32_t n_told;                /* tokens of the answer that are in the news; engine thread */
+    struct prompt prompt;           /* set by the worker before the first news */
+    struct lent_grammar grammar;    /* goes back after the last news */
+    bool counts_reasoning;          /* the engine does */
+    struct answer *answer;          /* from the first news on; I/O thread */
+    bool started;                   /* I/O thread */
 };
 
 enum news_kind { NEWS_COUNTED, NEWS_TOKENISED, NEWS_TEXT, NEWS_FINISHED, NEWS_FAILED };
@@ -52,8 +50,9 @@ struct news { /* what worker and engine tell the I/O thread */
     enum engine_finish finish;
     int stop_index;
     struct err err;
-    size_t text_len;
-    char text[];
+    const uint32_t *tokens; /* further ones of the answer; like text behind this */
+    struct str text;
+    size_t n_tokens;
 };
 
 enum { WORK_MESSAGES, WORK_COUNTS, N_WORKERS };
@@ -85,14 +84,25 @@ struct local {
 
 /* ---- news: from any thread ---- */
 
-static struct news *news_create(struct job *job, enum news_kind kind, struct str text)
+static struct news *news_with(struct job *job, enum news_kind kind, const uint32_t *tokens, size_t n_tokens,
+                              struct str text)
 {
-    struct news *n = mem_zalloc(sizeof *n + text.len);
+    struct news *n = mem_zalloc(sizeof *n + n_tokens * sizeof *tokens + text.len);
+    uint32_t *ids = (uint32_t *)(void *)(n + 1);
+    char *bytes = (char *)(ids + n_tokens);
+    if (n_tokens) memcpy(ids, tokens, n_tokens * sizeof *tokens);
+    if (text.len) memcpy(bytes, text.ptr, text.len);
     n->job = job;
     n->kind = kind;
-    n->text_len = text.len;
-    if (text.len) memcpy(n->text, text.ptr, text.len);
+    n->tokens = ids;
+    n->n_tokens = n_tokens;
+    n->text = (struct str){bytes, text.len};
     return n;
+}
+
+static struct news *news_create(struct job *job, enum news_kind kind)
+{
+    return news_with(job, kind, NULL, 0, STR_NONE);
 }
 
 static void news_send(struct news *n)
@@ -102,7 +112,7 @@ static void news_send(struct news *n)
 
 static void news_fail(struct job *job, const struct err *err)
 {
-    struct news *n = news_create(job, NEWS_FAILED, STR_NONE);
+    struct news *n = news_create(job, NEWS_FAILED);
     n->err = *err;
     news_send(n);
 }
@@ -118,7 +128,10 @@ static void on_engine_event(void *ctx, const struct engine_event *ev)
         return;
     }
     if (ev->kind != ENGINE_TEXT && ev->kind != ENGINE_FINISHED) return;
-    struct news *n = news_create(job, ev->kind == ENGINE_TEXT ? NEWS_TEXT : NEWS_FINISHED, ev->text);
+    uint32_t told = job->n_told;
+    struct news *n = news_with(job, ev->kind == ENGINE_TEXT ? NEWS_TEXT : NEWS_FINISHED, ev->tokens + told,
+                               ev->n_generated - told, ev->text);
+    job->n_told = ev->n_generated;
     n->usage = (struct chat_usage){.input_tokens = ev->n_prompt,
                                    .cached_tokens = ev->n_cached,
                                    .output_tokens = ev->n_generated,
@@ -170,7 +183,7 @@ static bool submit_to_engine(struct job *job, const struct token_list *prompt, c
     };
     if (l->model.max_output && request.max_tokens > l->model.max_output) request.max_tokens = l->model.max_output;
     pick_sampling(&request.sampling, &job->req->sampling, &l->sampling);
-    struct news *tokenised = news_create(job, NEWS_TOKENISED, STR_NONE);
+    struct news *tokenised = news_create(job, NEWS_TOKENISED);
     tokenised->usage.input_tokens = (uint32_t)prompt->n;
     uint64_t id = 0;
     pthread_mutex_lock(&l->gate);
@@ -257,30 +270,24 @@ static void do_job(struct job *job)
     struct local *l = job->local;
     struct err e = {0};
     struct token_list prompt;
-    struct prompt text;
-    prompt_init(&text);
     token_list_init(&prompt, (size_t)1 << 26);
     uint32_t room = engine_n_ctx(l->engine);
     bool ok = !atomic_load(&job->cancelled);
     if (!ok) err_set(&e, ERR_CANCELLED, "cancelled");
     if (ok) open_thinking(job);
-    ok = ok && make_prompt(job, &prompt, &text, &e);
+    ok = ok && make_prompt(job, &prompt, &job->prompt, &e);
     if (ok && prompt.n == 0) ok = err_set(&e, ERR_INVALID, "messages: the conversation renders to an empty prompt");
     if (ok && job->count_sink) {
-        struct news *n = news_create(job, NEWS_COUNTED, STR_NONE);
+        struct news *n = news_create(job, NEWS_COUNTED);
         n->usage.input_tokens = (uint32_t)prompt.n;
         news_send(n);
     } else if (ok && prompt.n >= room) {
         ok = err_set(&e, ERR_INVALID, "prompt is too long: %zu tokens > %u maximum", prompt.n, room - 1);
     } else if (ok) {
-        buf_append(&job->opened_call, buf_str(&text.opened_call));
-        job->in_thinking = text.in_thinking;
-        buf_append(&job->ahead, text.ahead);
-        job->ahead_free = text.ahead_free;
-        ok = constrain_and_submit(job, &prompt, &text, &e);
+        prompt_forget_text(&job->prompt);
+        ok = constrain_and_submit(job, &prompt, &job->prompt, &e);
     }
     if (!ok) news_fail(job, &e);
-    prompt_deinit(&text);
     token_list_deinit(&prompt);
 }
 
@@ -310,8 +317,7 @@ static struct job *job_start(struct local *l, struct chat_request *req, chat_sin
     job->sink = sink;
     job->count_sink = count_sink;
     job->ctx = ctx;
-    buf_init(&job->opened_call, (size_t)1 << 20);
-    buf_init(&job->ahead, (size_t)1 << 16);
+    prompt_init(&job->prompt);
     lent_grammar_init(&job->grammar);
     struct job **slot = &l->slots[job->handle % JOB_SLOTS];
     job->next_in_slot = *slot;
@@ -335,8 +341,7 @@ static void job_free(struct job *job)
     *at = job->next_in_slot;
     atomic_fetch_sub(&job->local->n_jobs, 1);
     answer_destroy(job->answer);
-    buf_deinit(&job->opened_call);
-    buf_deinit(&job->ahead);
+    prompt_deinit(&job->prompt);
     lent_grammar_deinit(&job->grammar, &job->local->constraints);
     chat_request_destroy(job->req);
     mem_free(job);
@@ -357,6 +362,7 @@ static void backend_cancel(void *self, uint64_t handle)
     struct job *job = job_find(self, handle);
     if (!job) return;
     job->sink = NULL;
+    if (job->answer) answer_finish(job->answer, true); /* the client may send back what it has got */
     atomic_store(&job->cancelled, true);
     uint64_t id = atomic_load(&job->engine_id);
     if (id) engine_cancel(job->local->engine, id);
@@ -407,15 +413,19 @@ static void on_block_event(void *ctx, const struct chat_event *ev)
 static struct answer *answer_of(struct job *job)
 {
     struct local *l = job->local;
+    const struct prompt *p = &job->prompt;
     if (job->answer) return job->answer;
     struct answer_config config = {.dialect = prompt_dialect(l->prompts),
                                    .req = job->req,
                                    .memory = l->memory,
                                    .key = l->key,
-                                   .opened_call = buf_str(&job->opened_call),
-                                   .in_thinking = job->in_thinking,
-                                   .ahead = buf_str(&job->ahead),
-                                   .ahead_free = job->ahead_free,
+                                   .tokenizer = l->tokenizer,
+                                   .given = buf_str(&p->given),
+                                   .opened_call = buf_str(&p->opened_call),
+                                   .given_runs = &p->given_runs,
+                                   .in_thinking = p->in_thinking,
+                                   .ahead = buf_str(&p->ahead),
+                                   .ahead_free = p->ahead_free,
                                    .sink = on_block_event,
                                    .ctx = job};
     return job->answer = answer_create(&config);
@@ -436,7 +446,7 @@ static void emit_finish(struct job *job, const struct news *n, enum chat_stop st
 
 static void emit_text(struct job *job, const struct news *n)
 {
-    bool is_complete = answer_feed(answer_of(job), (struct str){n->text, n->text_len}, n->usage.output_tokens);
+    bool is_complete = answer_feed(answer_of(job), n->text, n->tokens, n->n_tokens);
     if (!is_complete || !job->sink) return;
     emit_finish(job, n, CHAT_STOP_TOOL_USE);
     backend_cancel(job->local, job->handle);
@@ -465,6 +475,7 @@ static void on_news(struct news *n)
         return;
     case NEWS_FINISHED:
         emit_start(job, n->usage);
+        if (job->sink) answer_feed(answer_of(job), STR_NONE, n->tokens, n->n_tokens);
         if (job->sink) emit_finish(job, n, stop_of(n));
         break;
     case NEWS_FAILED:

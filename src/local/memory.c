@@ -96,17 +96,26 @@ static struct str copy(char **at, struct str s)
 
 static struct entry *entry_create(const struct made_answer *a, size_t max_bytes)
 {
-    size_t bytes = sizeof(struct entry) + a->n_calls * sizeof(struct made_call) + a->raw.len + a->full.len +
-                   a->ahead.len + a->text.len + a->thinking.len;
+    size_t bytes = sizeof(struct entry) + a->n_calls * sizeof(struct made_call) + a->runs.n * sizeof(struct token_run) +
+                   a->runs.n_ids * sizeof(uint32_t) + a->raw.len + a->full.len + a->ahead.len + a->text.len +
+                   a->thinking.len;
     for (size_t i = 0; i < a->n_calls; i++) bytes += a->calls[i].id.len + a->calls[i].name.len + a->calls[i].input.len;
     struct entry *x = bytes <= max_bytes ? mem_try_zalloc(bytes) : NULL;
     if (!x) return NULL;
-    char *at = (char *)(x->calls + a->n_calls);
+    struct token_run *runs = (struct token_run *)(void *)(x->calls + a->n_calls);
+    uint32_t *ids = (uint32_t *)(void *)(runs + a->runs.n);
+    char *at = (char *)(ids + a->runs.n_ids);
+    if (a->runs.n) memcpy(runs, a->runs.items, a->runs.n * sizeof *runs);
+    if (a->runs.n_ids) memcpy(ids, a->runs.ids, a->runs.n_ids * sizeof *ids);
     x->bytes = bytes;
     x->answer = (struct made_answer){.raw = copy(&at, a->raw),
                                      .full = copy(&at, a->full),
                                      .ahead = copy(&at, a->ahead),
                                      .ahead_free = a->ahead_free,
+                                     .given = a->given,
+                                     .runs = {runs, a->runs.n, ids, a->runs.n_ids},
+                                     .salt = a->salt,
+                                     .context = a->context,
                                      .text = copy(&at, a->text),
                                      .thinking = copy(&at, a->thinking),
                                      .calls = x->calls,
@@ -122,7 +131,8 @@ void call_memory_add(struct call_memory *m, const struct made_answer *a)
 {
     struct entry *x = a->n_calls || str_trim(a->text).len ? entry_create(a, m->max_bytes) : NULL;
     if (!x) return;
-    x->key = a->n_calls ? hash64(x->calls[0].id.ptr, x->calls[0].id.len, m->seed) : add_text(m->seed, x->answer.text);
+    uint64_t seed = m->seed ^ a->salt;
+    x->key = a->n_calls ? hash64(x->calls[0].id.ptr, x->calls[0].id.len, seed) : add_text(seed, x->answer.text);
     pthread_mutex_lock(&m->lock);
     while (m->oldest && m->used_bytes + x->bytes > m->max_bytes) forget(m, m->oldest);
     struct entry **bucket = bucket_of(m, x->key);
@@ -195,6 +205,21 @@ static bool same_text(struct str made, const struct chat_message *sent)
     return made.len == 0;
 }
 
+/* Reasoning that comes back is ours, or the answer is somebody else's; it need not come back. */
+static bool same_thinking(struct str made, const struct chat_message *sent)
+{
+    made = str_trim(made);
+    bool any = false;
+    for (size_t i = 0; i < sent->n_blocks; i++) {
+        struct str text = str_trim(sent->blocks[i].text);
+        if (sent->blocks[i].kind != CHAT_THINKING || !text.len) continue;
+        if (!str_starts(made, text)) return false;
+        made = str_trim(str_slice(made, text.len, made.len));
+        any = true;
+    }
+    return !any || made.len == 0;
+}
+
 static bool same_answer(const struct made_answer *made, const struct chat_message *sent)
 {
     size_t n = 0;
@@ -202,19 +227,19 @@ static bool same_answer(const struct made_answer *made, const struct chat_messag
         if (sent->blocks[i].kind != CHAT_TOOL_USE) continue;
         if (n == made->n_calls || !same_call(&made->calls[n++], &sent->blocks[i])) return false;
     }
-    return n == made->n_calls && same_text(made->text, sent);
+    return n == made->n_calls && same_text(made->text, sent) && same_thinking(made->thinking, sent);
 }
 
-static bool key_of(const struct call_memory *m, uint64_t *key, struct str *id, const struct chat_message *message)
+static bool key_of(uint64_t seed, uint64_t *key, struct str *id, const struct chat_message *message)
 {
     bool any = false;
-    *key = m->seed;
+    *key = seed;
     *id = STR_NONE;
     for (size_t i = 0; i < message->n_blocks; i++) {
         const struct chat_block *x = &message->blocks[i];
         if (x->kind == CHAT_TOOL_USE) {
             *id = x->id;
-            *key = hash64(id->ptr, id->len, m->seed);
+            *key = hash64(id->ptr, id->len, seed);
             return id->len > 0;
         }
         if (x->kind != CHAT_TEXT) continue;
@@ -235,34 +260,60 @@ void made_text_deinit(struct made_text *t)
 {
     struct buf *bufs[] = {&t->raw, &t->full, &t->thinking, &t->ahead};
     for (size_t i = 0; i < sizeof bufs / sizeof *bufs; i++) buf_deinit(bufs[i]);
+    token_runs_clear(&t->runs);
 }
 
 static bool take(struct made_text *out, const struct made_answer *a)
 {
     out->ahead_free = a->ahead_free;
+    out->given = a->given;
+    out->n_calls = a->n_calls;
+    token_runs_append(&out->runs, &a->runs, 0);
     return buf_append(&out->raw, a->raw) && buf_append(&out->full, a->full) &&
            buf_append(&out->thinking, a->thinking) && buf_append(&out->ahead, a->ahead);
 }
 
-enum made_match call_memory_find(struct call_memory *m, struct made_text *out, const struct chat_message *message)
+/* The entry of this conversation, or the newest that means the same; *changed: ours, but with another meaning. */
+static struct entry *find_entry(struct call_memory *m, uint64_t key, struct str id, const struct chat_message *message,
+                                uint64_t context, bool *changed)
+{
+    struct entry *found = NULL;
+    for (struct entry *x = *bucket_of(m, key); x; x = x->next_in_bucket) {
+        if (x->key != key || (id.len > 0) != (x->answer.n_calls > 0) || (id.len && !str_eq(x->calls[0].id, id)))
+            continue;
+        bool same = same_answer(&x->answer, message);
+        if (same && x->answer.context == context) return x;
+        if (same && !found) found = x;
+        if (!same && id.len) *changed = true;
+    }
+    return found;
+}
+
+enum made_match call_memory_find(struct call_memory *m, struct made_text *out, const struct chat_message *message,
+                                 uint64_t salt, uint64_t context)
 {
     uint64_t key;
     struct str id;
-    enum made_match match = MADE_UNKNOWN;
-    if (!key_of(m, &key, &id, message)) return match;
+    bool changed = false, taken = false;
+    if (!key_of(m->seed ^ salt, &key, &id, message)) return MADE_UNKNOWN;
     pthread_mutex_lock(&m->lock);
-    for (struct entry *x = *bucket_of(m, key); x && match == MADE_UNKNOWN; x = x->next_in_bucket) {
-        if (x->key != key || (id.len > 0) != (x->answer.n_calls > 0) || (id.len && !str_eq(x->calls[0].id, id)))
-            continue;
-        if (!same_answer(&x->answer, message)) {
-            if (id.len) match = MADE_CHANGED;
-            continue;
-        }
-        if (take(out, &x->answer)) match = MADE_SAME;
+    struct entry *x = find_entry(m, key, id, message, context, &changed);
+    if (x) {
+        taken = take(out, &x->answer);
         list_remove(m, x);
         list_push(m, x);
-        break;
     }
     pthread_mutex_unlock(&m->lock);
-    return match;
+    return taken ? MADE_SAME : changed && !x ? MADE_CHANGED : MADE_UNKNOWN;
+}
+
+uint64_t call_memory_context(uint64_t context, const struct chat_message *message)
+{
+    if (message->role != CHAT_USER) return context;
+    for (size_t i = 0; i < message->n_blocks; i++) {
+        const struct chat_block *x = &message->blocks[i];
+        context = hash64(x->text.ptr, x->text.len, context + 1);
+        if (x->kind == CHAT_TOOL_RESULT) context = hash64(x->id.ptr, x->id.len, context + 2);
+    }
+    return context;
 }

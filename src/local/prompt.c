@@ -189,15 +189,29 @@ void prompt_init(struct prompt *p)
 {
     *p = (struct prompt){0};
     buf_init(&p->text, MAX_PROMPT_BYTES);
+    buf_init(&p->ahead, MAX_PROMPT_BYTES);
+    buf_init(&p->given, MAX_PROMPT_BYTES);
     buf_init(&p->opened_call, MAX_PROMPT_BYTES);
 }
 
 void prompt_deinit(struct prompt *p)
 {
     buf_deinit(&p->text);
+    buf_deinit(&p->ahead);
+    buf_deinit(&p->given);
     buf_deinit(&p->opened_call);
     mem_free(p->tainted.items);
+    token_runs_clear(&p->runs);
+    token_runs_clear(&p->given_runs);
     *p = (struct prompt){0};
+}
+
+void prompt_forget_text(struct prompt *p)
+{
+    buf_deinit(&p->text);
+    mem_free(p->tainted.items);
+    p->tainted = (struct jinja_spans){0};
+    token_runs_clear(&p->runs);
 }
 
 static void add_tainted(struct jinja_spans *spans, size_t from, size_t to)
@@ -228,8 +242,7 @@ static const char *effort_of(const struct chat_request *req, size_t attempt)
 
 static bool wants_thinking(const struct chat_request *req)
 {
-    bool forced = req->tool_choice == CHAT_TOOLS_ANY || req->tool_choice == CHAT_TOOLS_ONE;
-    return req->thinking != CHAT_THINKING_OFF && !forced;
+    return req->thinking != CHAT_THINKING_OFF;
 }
 
 static void forget_render(struct prompt *out)
@@ -237,6 +250,7 @@ static void forget_render(struct prompt *out)
     buf_clear(&out->text);
     mem_free(out->tainted.items);
     out->tainted = (struct jinja_spans){0};
+    token_runs_clear(&out->runs);
 }
 
 static bool render_shape(const struct prompt_maker *p, struct prompt *out, bool *raised, const struct chat_request *req,
@@ -251,7 +265,7 @@ static bool render_shape(const struct prompt_maker *p, struct prompt *out, bool 
         struct jinja_limits limits = {.max_output_bytes = MAX_PROMPT_BYTES, .max_memory_bytes = 4 * MAX_PROMPT_BYTES};
         set_reasoning(context, wants_thinking(req), effort);
         ok = jinja_render(p->template, &out->text, &out->tainted, raised, context, NULL, &limits, e);
-        enum replay replay = ok ? replay_put(&out->text, &out->tainted, &turns, &p->traits) : REPLAY_DONE;
+        enum replay replay = ok ? replay_put(&out->text, &out->tainted, &out->runs, &turns, &p->traits) : REPLAY_DONE;
         again = replay == REPLAY_FAILED;
         if (replay == REPLAY_FULL)
             ok = err_set(e, ERR_TOO_LARGE, "the prompt is larger than %zu bytes", MAX_PROMPT_BYTES);
@@ -297,17 +311,34 @@ static void close_thinking(const struct prompt_maker *p, struct prompt *out)
     out->in_thinking = false;
 }
 
+/* An answer that was cut goes on: as far as the client left it alone its tokens are those that the model wrote. */
+static void keep_runs(const struct prompt_maker *p, struct prompt *out, const struct made_text *made)
+{
+    struct str given = buf_str(&out->given);
+    if (made->full.len || !str_starts(buf_str(&made->raw), given)) return;
+    for (size_t i = 0; i < made->runs.n; i++) {
+        const struct token_run *x = &made->runs.items[i];
+        size_t bytes, n;
+        if (x->from >= given.len) break;
+        n = token_runs_fit(p->tokenizer, made->runs.ids + x->first, x->n, str_slice(given, x->from, given.len),
+                           p->traits.calls_are_control, &bytes);
+        token_runs_add(&out->given_runs, x->from, x->from + bytes, made->runs.ids + x->first, n);
+        if (n < x->n) break;
+    }
+}
+
 static bool append_prefill(const struct prompt_maker *p, struct prompt *out, const struct chat_request *req)
 {
-    const struct chat_message *last = &req->messages[req->n_messages - 1];
-    struct buf text;
-    buf_init(&text, MAX_PROMPT_BYTES);
-    turns_append_texts(&text, last->blocks, last->n_blocks);
-    if (text.len) close_thinking(p, out);
+    struct made_text made;
+    made_text_init(&made, MAX_PROMPT_BYTES);
+    turns_append_prefill(&out->given, &made, req, p->memory);
+    if (out->given.len) close_thinking(p, out);
     size_t from = out->text.len;
-    bool ok = !text.failed && buf_append(&out->text, buf_str(&text));
+    bool ok = !out->given.failed && buf_append(&out->text, buf_str(&out->given));
     add_tainted(&out->tainted, from, out->text.len);
-    buf_deinit(&text);
+    keep_runs(p, out, &made);
+    made_text_deinit(&made);
+    token_runs_append(&out->runs, &out->given_runs, from);
     return ok;
 }
 
@@ -323,12 +354,14 @@ static struct str only_tool(const struct chat_request *req)
     return name;
 }
 
-/* A call that the client demands is begun for the model, with the name if there is but one. */
+/* A call that the client demands is begun for the model, with the name if there is but one; where the model is to think
+ * before, the grammar alone makes sure of it. */
 static bool append_forced(const struct prompt_maker *p, struct prompt *out, const struct chat_request *req)
 {
     struct str name = req->tool_choice == CHAT_TOOLS_ONE ? req->tool_choice_name : STR_NONE;
     bool is_forced = req->tool_choice == CHAT_TOOLS_ONE || req->tool_choice == CHAT_TOOLS_ANY;
     if (!is_forced || req->n_tools == 0 || p->traits.call_start.len == 0) return true;
+    if (out->in_thinking || out->may_think) return true;
     if (req->tool_choice == CHAT_TOOLS_ANY) name = only_tool(req);
     close_thinking(p, out);
     return dialect_opening_text(p->dialect, &out->opened_call, name) &&
@@ -340,11 +373,12 @@ static bool append_forced(const struct prompt_maker *p, struct prompt *out, cons
 /* The end of the text, and how much of that the template wrote. */
 static void find_ahead(struct prompt *out)
 {
-    size_t to = out->text.len - out->opened_call.len, from = to > REPLAY_AHEAD ? to - REPLAY_AHEAD : 0, free = to;
+    size_t to = out->text.len - out->opened_call.len - out->given.len, from = to > REPLAY_AHEAD ? to - REPLAY_AHEAD : 0,
+           free = to;
     for (size_t i = 0; i < out->tainted.n; i++)
         if (out->tainted.items[i].from < to)
             free = to - (out->tainted.items[i].to < to ? out->tainted.items[i].to : to);
-    out->ahead = str_slice(buf_str(&out->text), from, to);
+    buf_append(&out->ahead, str_slice(buf_str(&out->text), from, to));
     out->ahead_free = free < out->ahead.len ? free : out->ahead.len;
 }
 
@@ -365,7 +399,7 @@ bool prompt_tokens(const struct prompt_maker *p, struct token_list *ids, struct 
 {
     _Static_assert(sizeof(struct jinja_span) == sizeof(struct text_span), "spans are handed on as they are");
     return prompt_render(p, out, req, e) &&
-           tokenizer_encode(p->tokenizer, ids, buf_str(&out->text), true,
-                            (const struct text_span *)(void *)out->tainted.items, out->tainted.n, e) &&
+           token_runs_encode(&out->runs, p->tokenizer, ids, buf_str(&out->text),
+                             (const struct text_span *)(void *)out->tainted.items, out->tainted.n, e) &&
            tokenizer_add_special(p->tokenizer, ids, e);
 }

@@ -29,15 +29,20 @@ bool prompt_thinks(const struct prompt_maker *p); /* the template knows reasonin
 struct prompt {
     struct buf text;
     struct jinja_spans tainted; /* client text */
-    struct buf opened_call;     /* the end of text: the beginning of a forced call; empty = none */
-    bool in_thinking;           /* the text has opened the reasoning */
-    bool may_think;             /* it has not, but the model may */
-    struct str ahead;  /* the end of text, without opened_call: what an answer is remembered behind; into text */
-    size_t ahead_free; /* bytes at its end that the template wrote */
-    bool has_effort;   /* the template was told how much to think */
+    struct token_runs runs;     /* text whose tokens are remembered */
+    struct buf given;           /* the end of text: what the client wrote of the answer (a prefill), ... */
+    struct token_runs given_runs;
+    struct buf opened_call; /* ... and the beginning of a forced call; both may be empty */
+    bool in_thinking;       /* the text has opened the reasoning */
+    bool may_think;         /* it has not, but the model may */
+    struct buf ahead;       /* the end of text, without these two: what an answer is remembered behind */
+    size_t ahead_free;      /* bytes at its end that the template wrote */
+    bool has_effort;        /* the template was told how much to think */
 };
 void prompt_init(struct prompt *p);
 void prompt_deinit(struct prompt *p);
+/* Frees what is no longer needed once the prompt has become tokens. */
+void prompt_forget_text(struct prompt *p);
 
 /* The rendered conversation, up to where the model goes on. A refusal by the template is ERR_INVALID with the
  * template's own words. */

@@ -15,6 +15,7 @@ struct splice {
     size_t at; /* text before it is done */
     struct buf out;
     struct jinja_spans spans;            /* of out */
+    struct token_runs runs;              /* likewise */
     const struct jinja_span *next, *end; /* of the old text */
     const struct dialect_traits *traits;
 };
@@ -62,6 +63,16 @@ static void put_generated(struct splice *s, struct str raw, bool thought)
     if (s->traits->calls_are_control || s->out.failed) return;
     if (thought && str_starts(raw, start)) from += start.len;
     taint_around(s, from, s->out.len, thought ? s->traits->think_end : STR_NONE);
+}
+
+/* The answer as the model wrote it, with its tokens. */
+static void put_whole(struct splice *s, const struct made_text *made)
+{
+    bool thought = made->full.len > 0;
+    size_t from = s->out.len;
+    put_generated(s, thought ? buf_str(&made->full) : buf_str(&made->raw), thought);
+    if (s->traits->calls_are_control) add_tainted(s, from, from + made->given);
+    token_runs_append(&s->runs, &made->runs, from);
 }
 
 /* Bytes of a client, but for the name and the id of the call that stands there for the answer. */
@@ -144,7 +155,7 @@ static bool put_answer(struct splice *s, const struct turns_raw *r)
     if (parts && (!thought || shown >= 0)) {
         copy_to(s, from);
         buf_append(&s->out, rest);
-        put_generated(s, thought ? buf_str(&r->made.full) : raw, thought);
+        put_whole(s, &r->made);
         skip_to(s, end);
         return true;
     }
@@ -155,13 +166,14 @@ static bool put_answer(struct splice *s, const struct turns_raw *r)
         skip_to(s, (size_t)shown + strlen(r->thinking_key));
     }
     copy_to(s, (size_t)content);
-    put_generated(s, raw, false);
+    if (thought) put_generated(s, raw, false);
+    else put_whole(s, &r->made);
     skip_to(s, end);
     return true;
 }
 
-enum replay replay_put(struct buf *text, struct jinja_spans *tainted, const struct turns *turns,
-                       const struct dialect_traits *traits)
+enum replay replay_put(struct buf *text, struct jinja_spans *tainted, struct token_runs *runs,
+                       const struct turns *turns, const struct dialect_traits *traits)
 {
     if (turns->n_raws == 0) return REPLAY_DONE;
     struct splice s = {
@@ -173,11 +185,13 @@ enum replay replay_put(struct buf *text, struct jinja_spans *tainted, const stru
     if (!ok) {
         buf_deinit(&s.out);
         mem_free(s.spans.items);
+        token_runs_clear(&s.runs);
         return REPLAY_FAILED;
     }
     buf_deinit(text);
     mem_free(tainted->items);
     *text = s.out;
     *tainted = s.spans;
+    *runs = s.runs;
     return s.out.failed ? REPLAY_FULL : REPLAY_DONE;
 }

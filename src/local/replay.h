@@ -13,14 +13,15 @@
 
 #define REPLAY_AHEAD 512 /* bytes of a prompt's end that are remembered */
 
-/* tainted: the client's bytes of text; both are replaced. Generated text counts as a client's, so that nothing in it
- * becomes a control token, except where calls are made of these, and the marks around reasoning. */
+/* tainted: the client's bytes of text; both are replaced. runs: empty; gets the tokens of what was put in. Generated
+ * text counts as a client's, so that nothing in it becomes a control token, except where calls are made of these, and
+ * the marks around reasoning. */
 enum replay {
     REPLAY_DONE,
     REPLAY_FAILED, /* a stand-in's end was not found: nothing changed, the conversation must be shown as it was sent */
     REPLAY_FULL    /* text's budget is used up */
 };
-enum replay replay_put(struct buf *text, struct jinja_spans *tainted, const struct turns *turns,
-                       const struct dialect_traits *traits);
+enum replay replay_put(struct buf *text, struct jinja_spans *tainted, struct token_runs *runs,
+                       const struct turns *turns, const struct dialect_traits *traits);
 
 #endif

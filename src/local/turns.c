@@ -19,7 +19,8 @@ struct builder {
     struct strmap call_at, result_at; /* id -> index below */
     const struct chat_block **calls, **results;
     size_t n_calls, n_results;
-    bool *is_placed; /* [n_results] already stands behind its call */
+    bool *is_placed;  /* [n_results] already stands behind its call */
+    uint64_t context; /* call_memory_context of the messages so far */
     uint64_t nonce[2];
 };
 
@@ -40,6 +41,27 @@ void turns_append_texts(struct buf *out, const struct chat_block *blocks, size_t
         if (out->len) buf_append(out, STR("\n\n"));
         buf_append(out, blocks[i].text);
     }
+}
+
+static bool ends_in_space(struct str s)
+{
+    return str_trim(s).len && str_trim(str_slice(s, s.len - 1, s.len)).len == 0;
+}
+
+void turns_append_prefill(struct buf *out, struct made_text *made, const struct chat_request *req,
+                          struct call_memory *memory)
+{
+    uint64_t context = 0;
+    const struct chat_message *m = &req->messages[req->n_messages - 1];
+    for (size_t i = 0; i + 1 < req->n_messages; i++) context = call_memory_context(context, &req->messages[i]);
+    turns_append_texts(out, m->blocks, m->n_blocks);
+    bool ours = memory && call_memory_find(memory, made, m, req->salt, context) == MADE_SAME;
+    if (!ours || made->full.len || made->n_calls) return;
+    struct str raw = buf_str(&made->raw);
+    bool with_space = ends_in_space(buf_str(out));
+    while (!with_space && ends_in_space(raw)) raw.len--;
+    buf_clear(out);
+    buf_append(out, raw);
 }
 
 /* ---- index of calls and results ---- */
@@ -409,7 +431,7 @@ static bool add_remembered(struct builder *b, bool *is_raw, const struct chat_me
     *is_raw = false;
     if (!b->memory || (n_calls && !b->shape->raw && !b->shape->calls)) return true;
     made_text_init(&raw.made, TURNS_MAX_BYTES);
-    enum made_match match = call_memory_find(b->memory, &raw.made, m);
+    enum made_match match = call_memory_find(b->memory, &raw.made, m, b->req->salt, b->context);
     if (match != MADE_SAME) {
         made_text_deinit(&raw.made);
         if (match == MADE_CHANGED && t->n_changed++ == 0)
@@ -508,6 +530,7 @@ bool turns_init(struct turns *t, const struct chat_request *req, const struct sh
         if (m->role == CHAT_SYSTEM) ok = add_system_message(&b, m);
         else if (m->role == CHAT_USER) ok = add_user_message(&b, m);
         else ok = add_assistant_message(&b, m);
+        b.context = call_memory_context(b.context, m);
     }
     index_free(&b);
     if (ok && shape->typed_content) shape_type_contents(t->list);

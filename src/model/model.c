@@ -63,22 +63,41 @@ static void count_params(struct model *m)
     }
 }
 
-/* One pass to check, one to pack. */
-static bool load(struct model *m, const struct model_options *o, struct err *e)
+static void rows_fetch(void *ctx, const void *data, size_t size)
+{
+    const struct model *m = ctx;
+    gguf_fetch_pages(m->g, data, size);
+}
+
+static void rows_release(void *ctx, const void *data, size_t size)
+{
+    const struct model *m = ctx;
+    gguf_release_pages(m->g, data, size);
+}
+
+static void show_progress(void *ctx, double done)
+{
+    const struct model *m = ctx;
+    if (m->options->progress) m->options->progress(m->options->progress_ctx, done);
+}
+
+/* One pass to check, one to bind; then everything is packed. */
+static bool load(struct model *m, struct err *e)
 {
     struct loader l = {.m = m, .e = e, .layer = -1};
     bool ok = m->family->load(m, &l) && loader_all_bound(&l);
     mem_free(l.bound);
     if (!ok || m->check_only) return ok;
-    struct loader pack = {.m = m,
-                          .e = e,
-                          .layer = -1,
-                          .pack = true,
-                          .total_bytes = l.packed_bytes,
-                          .progress = o ? o->progress : NULL,
-                          .progress_ctx = o ? o->progress_ctx : NULL};
-    if (!m->family->load(m, &pack)) return false;
-    gguf_release_pages(m->g);
+    struct loader bind = {.m = m, .e = e, .layer = -1, .pack = true};
+    m->weights = weight_set_create();
+    if (!m->family->load(m, &bind)) return false;
+    struct weight_set_options how = {.fetch = rows_fetch,
+                                     .release = rows_release,
+                                     .progress = show_progress,
+                                     .ctx = m,
+                                     .cache = m->options->repack_cache};
+    if (!weight_set_pack(m->weights, m->c, &how, e)) return false;
+    gguf_loaded(m->g);
     return scratch_plan(m, e);
 }
 
@@ -114,28 +133,30 @@ static bool open_model(struct model *m, const struct model_options *o, struct er
     m->query_scale = 1.0f / sqrtf((float)h->dim_k);
     m->kv = (struct kv_form){h->dim_k, h->dim_v, o ? o->type_k : KV_F16, o ? o->type_v : KV_F16};
     count_params(m);
-    return plan_pages(m, e) && load(m, o, e);
+    return plan_pages(m, e) && load(m, e);
 }
 
 struct model *model_open(const struct gguf *g, struct compute *c, const struct model_options *options, struct err *e)
 {
+    const struct model_options none = {0};
     struct model *m = mem_zalloc(sizeof *m);
+    m->options = options ? options : &none;
     m->g = g;
     m->c = c;
     m->k = c ? compute_kernels(c) : NULL;
     arena_init(&m->arena, 0);
-    if (!open_model(m, options, e)) {
+    if (!open_model(m, m->options, e)) {
         model_close(m);
         return NULL;
     }
+    m->options = NULL;
     return m;
 }
 
 void model_close(struct model *m)
 {
     if (!m) return;
-    for (size_t i = 0; i < m->n_weights; i++) weight_destroy(m->weights[i]);
-    mem_free(m->weights);
+    weight_set_destroy(m->weights);
     if (m->scratch.map) mem_unmap(m->scratch.map, m->scratch.map_bytes);
     arena_deinit(&m->arena);
     mem_free(m);
@@ -155,7 +176,8 @@ void model_info_get(const struct model *m, struct model_info *info)
         .n_vocab = (uint32_t)h->n_vocab,
         .n_ctx_train = (uint32_t)h->n_ctx_train,
         .n_params = m->n_params,
-        .weight_bytes = m->weight_bytes,
+        .weight_bytes = m->weights ? weight_set_bytes(m->weights) : 0,
+        .weights_cached = m->weights && weight_set_cached(m->weights),
         .page_bytes = m->page_bytes,
         .scratch_bytes = m->scratch.map_bytes,
     };

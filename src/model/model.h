@@ -25,6 +25,7 @@ struct model_info {
     uint32_t sliding_window; /* 0 = none */
     uint64_t n_params;       /* elements of all tensors */
     size_t weight_bytes;     /* packed weights in memory */
+    bool weights_cached;     /* they came from the repack cache */
     size_t page_bytes;       /* one KV page, all layers */
     size_t state_bytes;      /* per sequence beside pages; 0 for attention-only models */
     size_t scratch_bytes;    /* step scratch, allocated at open */
@@ -37,6 +38,7 @@ struct model_options {
     bool check_only;                          /* read and check everything, pack no weights: for inspect */
     void (*progress)(void *ctx, double done); /* 0..1 while packing; may be NULL */
     void *progress_ctx;
+    const struct panel_cache *repack_cache; /* NULL = weights are packed at every start; copied */
 };
 
 /* g and c must outlive the model. NULL on error: the message names the key or tensor, what was found and what is

@@ -1,6 +1,7 @@
 /* model_internal: what the files of this folder share. A model is opened in two passes of its family's load function:
- * the first only checks shapes and types (so that a bad file fails before anything is packed), the second packs. All
- * floats that are not matrix products (norms, biases) live in one arena; packed weights are in model.weights.
+ * the first only checks shapes and types (so that a bad file fails before anything is packed), the second binds them
+ * and lists what is to be packed; then all is packed at once. All floats that are not matrix products (norms, biases)
+ * live in one arena; packed weights are in model.weights.
  *
  * A family file fills struct layer from the parts kit (parts.c) and runs it with the blocks of step.c; families that
  * need another loop or other blocks bring their own forward function. */
@@ -142,11 +143,10 @@ struct model {
     const struct kernels *k;
     const struct family *family;
     struct hparams hp;
-    struct arena arena;      /* layers, norms, biases, tables */
-    struct weight **weights; /* every packed product, for closing */
-    size_t n_weights, max_weights;
-    size_t weight_bytes;
+    struct arena arena;         /* layers, norms, biases, tables */
+    struct weight_set *weights; /* every packed product; NULL while checking */
     uint64_t n_params;
+    const struct model_options *options; /* the caller's, while the model is opened */
     bool check_only;
     int max_batch, max_logits;
     struct kv_form kv; /* of the pages */
@@ -169,15 +169,12 @@ struct model {
 /* ---- parts kit: binding tensors ---- */
 struct loader { /* fails once: after the first error every part is a no-op that gives NULL */
     struct model *m;
-    bool pack; /* second pass */
+    bool pack; /* second pass: weights join the model's set */
     bool failed;
     int layer;      /* >= 0: names are "blk.LAYER." + name */
     size_t n_bound; /* distinct tensors that the architecture uses */
     const struct gguf_tensor **bound;
     size_t max_bound;
-    uint64_t packed_bytes, total_bytes;
-    void (*progress)(void *ctx, double done);
-    void *progress_ctx;
     struct err *e;
 };
 enum part_need { PART_OPTIONAL, PART_REQUIRED };
@@ -187,7 +184,7 @@ const struct gguf_tensor *part_tensor(struct loader *l, const char *name, enum p
                                       int n_more);
 /* A vector as floats, NULL while checking. */
 const float *part_floats(struct loader *l, const char *name, enum part_need need, int n);
-/* Packs tensors (all with rows of n_in) below each other; NULL while checking. */
+/* Tensors (all with rows of n_in) below each other as one weight of the set; NULL while checking. */
 struct weight *part_weight(struct loader *l, const struct gguf_tensor *const *tensors, int n_tensors, int n_in);
 /* One matrix by name: part_tensor and part_weight. */
 struct weight *part_matrix(struct loader *l, const char *name, int n_in, int n_out);

@@ -99,24 +99,6 @@ const float *part_floats(struct loader *l, const char *name, enum part_need need
     return l->failed ? NULL : out;
 }
 
-static void keep_weight(struct loader *l, struct weight *w)
-{
-    struct model *m = l->m;
-    if (m->n_weights == m->max_weights) {
-        size_t max = m->max_weights ? m->max_weights * 2 : 256;
-        struct weight **grown = mem_try_realloc(m->weights, max * sizeof(struct weight *));
-        if (!grown) {
-            weight_destroy(w);
-            loader_fail(l, ERR_TOO_LARGE, "no memory for a list of %zu weights", max);
-            return;
-        }
-        m->weights = grown;
-        m->max_weights = max;
-    }
-    m->weights[m->n_weights++] = w;
-    m->weight_bytes += weight_bytes(w);
-}
-
 static bool type_has_kernel(struct loader *l, const struct gguf_tensor *t, int n_in)
 {
     const struct quant_format *f = quant_format_get((uint32_t)t->type);
@@ -148,20 +130,13 @@ struct weight *part_rows(struct loader *l, const struct gguf_tensor *const *tens
             break;
         }
         parts[i] = (struct weight_part){t->type, (const uint8_t *)t->data + row_from * row_bytes, (int)rows};
-        l->packed_bytes += row_bytes * rows;
     }
     if (l->failed || !l->pack) return NULL;
-    struct weight *w = weight_create(l->m->c, parts, n_tensors, n_in, l->e);
-    if (!w) {
-        l->failed = true;
-        err_prefix(l->e, "tensor %.*s: ", STR_ARG(tensors[0]->name));
-        return NULL;
-    }
-    keep_weight(l, w);
-    if (l->progress && l->total_bytes) {
-        l->progress(l->progress_ctx, (double)l->packed_bytes / (double)l->total_bytes);
-    }
-    return l->failed ? NULL : w;
+    struct weight *w = weight_set_add(l->m->weights, l->m->c, parts, n_tensors, n_in, l->e);
+    if (w) return w;
+    l->failed = true;
+    err_prefix(l->e, "tensor %.*s: ", STR_ARG(tensors[0]->name));
+    return NULL;
 }
 
 struct weight *part_weight(struct loader *l, const struct gguf_tensor *const *tensors, int n_tensors, int n_in)

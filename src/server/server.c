@@ -10,7 +10,10 @@
 #include "server/server_internal.h"
 
 #define DRAIN_TICK_MS 20
-#define DRAIN_FLUSH_MS 2000 /* for the last bytes, after the answers were ended */
+/* After the answers were ended: how long the last bytes may stand still on their way to slow clients, and how long all
+ * of them together may take. */
+#define DRAIN_FLUSH_MS 2000
+#define DRAIN_FLUSH_MOST_MS 10000
 
 void server_config_init(struct server_config *config)
 {
@@ -48,9 +51,11 @@ static void drain_tick(void *ctx)
             delivery_shutdown(c);
         }
     }
-    if (!http_server_connections(s->http) || ms >= (uint64_t)s->config->drain_ms + DRAIN_FLUSH_MS)
-        http_loop_stop(s->loop);
-    else http_timer_set(s->drain_timer, DRAIN_TICK_MS);
+    bool may_flush =
+        ms < (uint64_t)s->config->drain_ms + DRAIN_FLUSH_MS ||
+        (http_server_sent_ms(s->http) < DRAIN_FLUSH_MS && ms < (uint64_t)s->config->drain_ms + DRAIN_FLUSH_MOST_MS);
+    if (http_server_connections(s->http) && may_flush) http_timer_set(s->drain_timer, DRAIN_TICK_MS);
+    else http_loop_stop(s->loop);
 }
 
 static void on_signal(void *ctx, int signum)

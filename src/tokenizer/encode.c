@@ -277,9 +277,9 @@ static bool is_ascii_space(char c)
     return c == ' ' || (c >= '\t' && c <= '\r');
 }
 
-static bool encode_all(struct encoder *c, struct special_search *s, struct err *e)
+/* after_special: what stands before the text is a special token; the start of a prompt counts as such. */
+static bool encode_all(struct encoder *c, struct special_search *s, bool after_special, struct err *e)
 {
-    bool after_special = true; /* the start of a text counts as such */
     for (size_t at = 0; at < s->text.len;) {
         size_t found = at, len = 0;
         uint32_t id = TOKEN_NONE;
@@ -299,23 +299,34 @@ static bool encode_all(struct encoder *c, struct special_search *s, struct err *
     return true;
 }
 
-bool tokenizer_encode(const struct tokenizer *t, struct token_list *out, struct str text, bool parse_control,
-                      const struct text_span *tainted, size_t n_tainted, struct err *e)
+static bool encode(const struct tokenizer *t, struct token_list *out, struct special_search s, bool after_special,
+                   struct err *e)
 {
+    struct str text = s.text;
     if (text.len > UINT32_MAX / 2)
         return err_set(e, ERR_TOO_LARGE, "text of %zu bytes, expected at most 2 GiB", text.len);
     struct encoder c = {.t = t, .out = out};
-    struct special_search s = {
-        .t = t, .text = text, .parse_control = parse_control, .tainted = tainted, .n_tainted = n_tainted};
     split_run_init(&c.split, &t->splitter);
     merger_init(&c.merger, t);
     if (text.len >= CACHE_MIN_TEXT) c.cache = mem_try_zalloc(CACHE_ENTRIES * sizeof *c.cache); /* NULL: works without */
-    bool ok = encode_all(&c, &s, e);
+    bool ok = encode_all(&c, &s, after_special, e);
     mem_free(c.cache);
     mem_free(c.scratch);
     merger_deinit(&c.merger);
     split_run_deinit(&c.split);
     return ok;
+}
+
+bool tokenizer_encode(const struct tokenizer *t, struct token_list *out, struct str text, bool parse_control,
+                      const struct text_span *tainted, size_t n_tainted, struct err *e)
+{
+    return encode(t, out, (struct special_search){t, text, parse_control, tainted, n_tainted}, true, e);
+}
+
+bool tokenizer_encode_rest(const struct tokenizer *t, struct token_list *out, struct str text, bool parse_control,
+                           const struct text_span *tainted, size_t n_tainted, struct err *e)
+{
+    return encode(t, out, (struct special_search){t, text, parse_control, tainted, n_tainted}, false, e);
 }
 
 bool tokenizer_add_special(const struct tokenizer *t, struct token_list *ids, struct err *e)

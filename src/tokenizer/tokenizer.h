@@ -52,6 +52,10 @@ struct text_span {
 bool tokenizer_encode(const struct tokenizer *t, struct token_list *out, struct str text, bool parse_control,
                       const struct text_span *tainted, size_t n_tainted, struct err *e);
 
+/* The same for a text that goes on behind other tokens: nothing is put in front of it. */
+bool tokenizer_encode_rest(const struct tokenizer *t, struct token_list *out, struct str text, bool parse_control,
+                           const struct text_span *tainted, size_t n_tainted, struct err *e);
+
 /* BOS etc. as the file asks for: adds them to a freshly encoded prompt unless they stand there already (a template
  * may have written BOS itself: never two). */
 bool tokenizer_add_special(const struct tokenizer *t, struct token_list *ids, struct err *e);

@@ -25,7 +25,7 @@ class Server:
         self.started = time.monotonic()
         self.process = subprocess.Popen([PROGRAM, "serve", "-m", model, "--port", "0", *flags], stdout=subprocess.PIPE,
                                         stderr=subprocess.STDOUT, text=True, errors="replace", env=env)
-        self.lines = []
+        self.lines, self.told = [], False
         self.ready = threading.Event()
         self.url = None
         self.reader = threading.Thread(target=self.read, daemon=True)
@@ -60,9 +60,14 @@ class Server:
             time.sleep(0.02)
         return False
 
-    def stop(self, sig=signal.SIGINT, timeout=20):
-        if self.process.poll() is None:
+    def tell_to_stop(self, sig=signal.SIGINT):
+        """Once: a second signal may end a server that is already closing down before it can say 0."""
+        if not self.told and self.process.poll() is None:
+            self.told = True
             self.process.send_signal(sig)
+
+    def stop(self, sig=signal.SIGINT, timeout=20):
+        self.tell_to_stop(sig)
         code = self.process.wait(timeout * SLOW)
         self.reader.join(5)
         return code

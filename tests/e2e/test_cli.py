@@ -85,6 +85,7 @@ def test_bench_of_kernels_needs_no_model():
     row = json.loads(r.stdout)[0]
     assert r.returncode == 0 and row["type"] == "Q4_0" and row["int8_gmacs"] > 0 and row["memory_gbs"] > 0
     assert row["gmacs"]["512"] > 0 and row["gmacs"]["1"] > 0 and row["decode_gbs"] > 0
+    assert row["share"]["512"] > row["share"]["1"] > 0 and row["decode_memory_share"] > 0
     assert parley("bench", "--kernels", "q4_7").returncode == 1
 
 

@@ -143,7 +143,7 @@ def test_a_server_that_is_stopped_ends_its_streams(model, tmp_path):
         s = serve(model, tmp_path)
         c, r = open_request(s, "[[all]]", tools=TOOLS, thinking={"type": "adaptive"}, stream=True)
         data = b"".join(r.readline() for _ in range(seen))
-        s.process.send_signal(signal.SIGTERM)
+        s.tell_to_stop(signal.SIGTERM)
         data += r.read()
         checker = sse_checker.check(data)
         assert checker.error or checker.message["stop_reason"] == "tool_use"

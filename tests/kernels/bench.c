@@ -74,7 +74,9 @@ static void bench_type(struct compute *c, enum quant_type type, struct bench_mat
     int n_copies = (int)(((size_t)64 << 20) / (row_bytes * (size_t)mat.n_out)) + 1;
     if (n_copies > COPIES_MAX) n_copies = COPIES_MAX;
     double start = seconds();
-    for (int i = 0; i < n_copies; i++) w[i] = weight_create(c, &part, 1, mat.n_in, &e);
+    struct weight_set *set = weight_set_create();
+    for (int i = 0; i < n_copies; i++) w[i] = weight_set_add(set, c, &part, 1, mat.n_in, &e);
+    if (!weight_set_pack(set, c, NULL, &e)) abort();
     double pack = seconds() - start;
     float *x = mem_alloc((size_t)512 * (size_t)mat.n_in * 4),
           *y = mem_alloc((size_t)512 * (size_t)weight_out_len(w[0]) * 4);
@@ -90,7 +92,7 @@ static void bench_type(struct compute *c, enum quant_type type, struct bench_mat
     }
     printf("\n");
     fflush(stdout);
-    for (int i = 0; i < n_copies; i++) weight_destroy(w[i]);
+    weight_set_destroy(set);
     mem_free(x);
     mem_free(y);
     mem_free(data);

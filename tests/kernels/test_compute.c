@@ -138,31 +138,39 @@ static void test_products(struct test *t, struct compute *one, struct compute *m
     for (int i = 0; i < N_PARTS; i++) mem_free((void *)parts[i].data);
 }
 
-/* Weights share mappings: what one holds must not change when its neighbours go, in any order, nor when the compute
- * that made them does. */
-static void test_memory_of_weights(struct test *t, struct compute *c, enum cpu_level level)
+/* Weights of a set are packed together, in chunks that cut through them, by all workers: each must be what it is alone,
+ * also when the compute that packed it is gone. */
+static void test_weight_set(struct test *t, struct compute *c, enum cpu_level level)
 {
-    enum { N = 60, ROWS = 1500 };
+    enum { N = 40, ROWS = 1500 };
     struct err e;
-    struct compute *maker = compute_create(2, level, &e);
+    struct compute *maker = compute_create(3, level, &e);
+    struct weight_set *set = weight_set_create();
     struct weight *w[N];
     struct weight_part part = {QUANT_Q8_0, rows_make(t, QUANT_Q8_0, ROWS), ROWS};
     float x[K];
     rand_floats(&t->rng, x, K);
-    for (int i = 0; i < N; i++) w[i] = weight_create(maker, &part, 1, K, &e);
-    size_t len = (size_t)weight_out_len(w[0]);
-    float *first = mem_zalloc(len * 4), *y = mem_zalloc(len * 4);
-    compute_matmul(c, first, len, w[0], x, K, 1);
-    for (int i = 0; i < N; i += 2) weight_destroy(w[i]);
-    compute_destroy(maker);
-    bool same = true;
-    for (int i = 1; i < N; i += 2) {
-        compute_matmul(c, y, len, w[i], x, K, 1);
-        same &= !memcmp(first, y, len * 4);
-        weight_destroy(w[i]);
+    for (int i = 0; i < N; i++) {
+        struct weight_part own = {part.type, part.data, ROWS - i * 7};
+        w[i] = weight_set_add(set, maker, &own, 1, K, &e);
     }
-    check(t, same, "a weight changes when its neighbours go");
-    mem_free(first), mem_free(y);
+    struct weight_part bad = {part.type, part.data, 0};
+    check(t, !weight_set_add(set, maker, &bad, 1, K, &e), "a weight without rows was taken");
+    check(t, weight_set_pack(set, maker, NULL, &e), "weight_set_pack failed");
+    struct weight *alone = weight_create(maker, &part, 1, K, &e);
+    compute_destroy(maker);
+    size_t len = (size_t)weight_out_len(alone);
+    float *whole = mem_zalloc(len * 4), *y = mem_zalloc(len * 4);
+    compute_matmul(c, whole, len, alone, x, K, 1);
+    bool same = true;
+    for (int i = 0; i < N; i++) {
+        compute_matmul(c, y, len, w[i], x, K, 1);
+        same &= !memcmp(whole, y, (size_t)(ROWS - i * 7) * 4);
+    }
+    check(t, same, "a weight of a set differs from the same weight alone");
+    weight_destroy(alone);
+    weight_set_destroy(set);
+    mem_free(whole), mem_free(y);
     mem_free((void *)part.data);
 }
 
@@ -222,7 +230,7 @@ void test_compute(struct test *t, enum cpu_level level)
     test_team(t, many);
     test_redo(t, many);
     test_products(t, one, many);
-    test_memory_of_weights(t, many, level);
+    test_weight_set(t, many, level);
     for (int type = 0; type < KV_TYPE_N; type++) {
         test_spans(t, one, many, 0, NULL, (enum kv_type)type);
         test_spans(t, one, many, 100, sinks, (enum kv_type)type);

@@ -1,8 +1,8 @@
 /* oracle_prefix: "chat-templates" once more: the prompt of each turn begins with the prompt of the turn before and what
  * the model wrote behind it. Conversations as agents have them run through every template: the model's answer is
- * written in its dialect, read by the parser, sent back as a client would (with another spelling of inputs, trimmed
- * texts), and the next prompt is compared byte for byte. Where a template itself forbids it, a line of
- * known-differences says why. */
+ * written in its dialect, a token a byte as no tokenizer would cut it, read by the parser, sent back as a client would
+ * (with another spelling of inputs, trimmed texts), and the next prompt is compared byte for byte and token for token.
+ * Where a template itself forbids it, a line of known-differences says why. */
 #include <dirent.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -17,13 +17,13 @@
 #include "oracle.h"
 
 struct step {                            /* what the model answers, and what comes then */
-    const char *thinking, *text, *calls; /* calls: [{name, input}] */
+    const char *thinking, *text, *calls; /* text: up to a '|' it is a prefill of the client's; calls: [{name, input}] */
     const char *then;                    /* content of the next user turn; $0 $1: ids of the calls */
     const char *system;                  /* a system turn behind it, or NULL */
 };
 struct conversation {
-    const char *name, *first;
-    const char *extra; /* further members of the request */
+    const char *name, *first; /* a name that begins with "apart": every block comes as a message of its own */
+    const char *extra;        /* further members of the request */
     struct step steps[4];
 };
 
@@ -87,11 +87,30 @@ static const struct conversation conversations[] = {
      THINK,
      {{"Let me see.", "I look.", READ("a"), "[" RESULT("$0", "one") "]", 0}, {"Fine.", "Ready.", 0, "\"Thanks\"", 0}}},
     {"thinking+text", "Hello", THINK, {{"A greeting.", "Hi.", 0, "\"And now?\"", 0}}},
+    {"prefill",
+     "Hello",
+     "\"system\":\"Be brief.\"",
+     {{0, "The answer |is 42.", 0, "\"And now?\"", 0}, {0, "It| is no.", 0, "\"Bye\"", 0}}},
+    {"prefill+call",
+     "Read a",
+     TOOLS,
+     {{0, "I will| look.", READ("a"), "[" RESULT("$0", "one") "]", 0}, {0, "Done.", 0, "\"Thanks\"", 0}}},
+    {"apart",
+     "Read both",
+     TOOLS,
+     {{0, "I look.", BOTH, "[" RESULT("$0", "one") "," RESULT("$1", "two") ",{\"type\":\"text\",\"text\":\"Go on.\"}]",
+       0},
+      {0, "Done.", 0, "[{\"type\":\"text\",\"text\":\"Thanks\"},{\"type\":\"text\",\"text\":\"Bye\"}]", 0}}},
+    {"apart, prefill",
+     "Hello",
+     "\"system\":\"Be brief.\"",
+     {{0, "The answer| is\n\n42.", 0, "\"And now?\"", 0}, {0, "No.", 0, "\"Bye\"", 0}}},
 };
 
 struct run {
     struct oracle_count *count;
     const struct tokenizer *tokenizer;
+    uint32_t byte_ids[256];
     char folder[3000];
 };
 
@@ -112,12 +131,27 @@ static void write_calls(struct buf *out, const struct dialect *d, const char *te
     json_decref(calls);
 }
 
+/* The part of the text that the client wrote, and the model's. */
+static struct str prefill_of(const struct step *s)
+{
+    struct str text = s->text ? str_from(s->text) : STR_NONE;
+    ptrdiff_t at = str_find(text, STR("|"), 0);
+    return at < 0 ? STR_NONE : str_slice(text, 0, (size_t)at);
+}
+
+static struct str said(const struct step *s)
+{
+    struct str text = s->text ? str_from(s->text) : STR_NONE, prefill = prefill_of(s);
+    return prefill.len ? str_slice(text, prefill.len + 1, text.len) : text;
+}
+
 static void write_harmony(struct buf *out, const struct step *s)
 {
     const char *next = "<|end|><|start|>assistant";
     if (s->thinking) buf_printf(out, "<|channel|>analysis<|message|>%s%s", s->thinking, next);
-    if (s->text && s->calls) buf_printf(out, "<|channel|>commentary<|message|>%s%s", s->text, next);
-    else if (s->text) buf_printf(out, "<|channel|>final<|message|>%s", s->text);
+    struct str text = said(s);
+    if (text.len && s->calls) buf_printf(out, "<|channel|>commentary<|message|>%.*s%s", STR_ARG(text), next);
+    else if (text.len) buf_printf(out, "<|channel|>final<|message|>%.*s", STR_ARG(text));
     json_t *calls = s->calls ? json_loads(s->calls, 0, NULL) : NULL;
     const json_t *call = json_array_get(calls, 0);
     char *input = call ? json_dumps(json_object_get(call, "input"), JSON_COMPACT) : NULL;
@@ -132,7 +166,8 @@ static void write_name_lines(struct buf *out, const struct step *s)
 {
     json_t *calls = s->calls ? json_loads(s->calls, 0, NULL) : NULL, *call;
     size_t i;
-    if (s->text) buf_printf(out, "all\n%s", s->text);
+    struct str text = said(s);
+    if (text.len) buf_printf(out, "all\n%.*s", STR_ARG(text));
     json_array_foreach(calls, i, call)
     {
         char *input = json_dumps(json_object_get(call, "input"), JSON_COMPACT);
@@ -159,7 +194,7 @@ static void write_answer(struct buf *out, const struct dialect *d, const struct 
     if (thinks && !p->in_thinking) buf_printf(out, "%.*s\n", STR_ARG(t.think_start));
     if (thinks) buf_printf(out, "%s\n%.*s\n\n", s->thinking, STR_ARG(t.think_end));
     else if (p->in_thinking) buf_printf(out, "%.*s\n\n", STR_ARG(t.think_end));
-    if (s->text) buf_append(out, str_from(s->text));
+    buf_append(out, said(s));
     if (s->text && s->calls) buf_append(out, STR("\n\n"));
     if (s->calls) write_calls(out, d, s->calls);
 }
@@ -237,8 +272,8 @@ static struct chat_request *request(const char *extra, const json_t *messages, s
 }
 
 /* The model answers `raw` behind the prompt; its blocks, as a client keeps them. */
-static json_t *answer(const struct prompt_maker *maker, struct call_memory *memory, const struct chat_request *req,
-                      const struct prompt *p, struct str raw)
+static json_t *answer(const struct run *run, const struct prompt_maker *maker, struct call_memory *memory,
+                      const struct chat_request *req, const struct prompt *p, struct str raw, const uint32_t *ids)
 {
     static const unsigned char key[32];
     struct client c = {.blocks = json_array()};
@@ -247,66 +282,147 @@ static json_t *answer(const struct prompt_maker *maker, struct call_memory *memo
                                    .req = req,
                                    .memory = memory,
                                    .key = key,
+                                   .tokenizer = run->tokenizer,
+                                   .given = buf_str(&p->given),
+                                   .given_runs = &p->given_runs,
                                    .opened_call = buf_str(&p->opened_call),
                                    .in_thinking = p->in_thinking,
-                                   .ahead = p->ahead,
+                                   .ahead = buf_str(&p->ahead),
                                    .ahead_free = p->ahead_free,
                                    .sink = collect,
                                    .ctx = &c};
     struct answer *a = answer_create(&config);
-    for (size_t i = 0; i < raw.len; i += 5) answer_feed(a, str_slice(raw, i, i + 5), (uint32_t)i);
+    for (size_t i = 0; i < raw.len; i += 5) {
+        struct str piece = str_slice(raw, i, i + 5);
+        answer_feed(a, piece, ids + i, piece.len);
+    }
     answer_finish(a, false);
     answer_destroy(a);
     buf_deinit(&c.text);
     return c.blocks;
 }
 
-static bool converse(const struct prompt_maker *maker, struct call_memory *memory, const struct conversation *c,
-                     char *what, size_t size)
+/* A token for every byte. */
+static bool append_bytes(const struct run *run, struct token_list *out, struct str text)
+{
+    for (size_t i = 0; i < text.len; i++)
+        if (!token_list_append(out, run->byte_ids[(unsigned char)text.ptr[i]], NULL)) return false;
+    return true;
+}
+
+static json_t *message(const char *role, json_t *content)
+{
+    return json_pack("{s:s, s:o}", "role", role, "content", content);
+}
+
+static json_t *prefill_message(const struct step *s)
+{
+    struct str text = prefill_of(s);
+    return message("assistant", json_stringn(text.ptr, text.len));
+}
+
+static bool is_apart(const struct conversation *c)
+{
+    return str_starts(str_from(c->name), STR("apart"));
+}
+
+/* The client puts its own part before what came. */
+static void join_prefill(const struct step *s, json_t *blocks)
+{
+    struct str prefill = prefill_of(s), text = said(s);
+    json_t *first = json_array_get(blocks, 0);
+    const char *came = json_string_value(json_object_get(first, "text"));
+    bool is_cut = text.len && *text.ptr == ' '; /* the client trims what came, this one knows it */
+    json_object_set_new(first, "text", json_sprintf("%.*s%s%s", STR_ARG(prefill), is_cut ? " " : "", came ? came : ""));
+}
+
+/* What the client sends in the next request. */
+static void extend(json_t *messages, const struct conversation *c, const struct step *s, json_t *blocks)
+{
+    json_t *next = next_turn(blocks, s->then), *content = json_object_get(next, "content"), *block;
+    size_t i;
+    if (is_apart(c)) {
+        if (prefill_of(s).len) json_array_append_new(messages, prefill_message(s));
+        json_array_foreach(blocks, i, block)
+            json_array_append_new(messages, message("assistant", json_pack("[O]", block)));
+        if (json_is_string(content)) json_array_append(messages, next);
+        json_array_foreach(content, i, block) json_array_append_new(messages, message("user", json_pack("[O]", block)));
+    } else {
+        if (prefill_of(s).len) join_prefill(s, blocks);
+        json_array_append_new(messages, message("assistant", json_incref(blocks)));
+        json_array_append(messages, next);
+    }
+    if (s->system) json_array_append_new(messages, message("system", json_string(s->system)));
+    json_decref(next);
+    json_decref(blocks);
+}
+
+/* How the prompt leaves the one before and its answer, in `what`; false: it begins with it. */
+static bool leaves(char *what, size_t size, size_t turn, struct str before, struct str text,
+                   const struct token_list *ids_before, const struct token_list *ids)
+{
+    size_t same = 0;
+    while (same < text.len && same < before.len && text.ptr[same] == before.ptr[same]) same++;
+    if (same < before.len) {
+        size_t from = same > 30 ? same - 30 : 0;
+        snprintf(what, size,
+                 "turn %zu leaves the last one at byte %zu of %zu (%zu before its answer): was \"%.*s\", is \"%.*s\"",
+                 turn, same, before.len, before.len - same, STR_ARG(str_slice(before, from, same + 40)),
+                 STR_ARG(str_slice(text, from, same + 40)));
+        for (char *x = what; *x; x++)
+            if (*x == '\n') *x = '~';
+        return true;
+    }
+    for (same = 0; same < ids_before->n && same < ids->n && ids->ids[same] == ids_before->ids[same]; same++) continue;
+    if (same == ids_before->n) return false;
+    snprintf(what, size, "turn %zu has other tokens from %zu of %zu on", turn, same, ids_before->n);
+    return true;
+}
+
+static bool converse(const struct run *run, const struct prompt_maker *maker, struct call_memory *memory,
+                     const struct conversation *c, char *what, size_t size)
 {
     json_t *messages = json_pack("[{s:s, s:s}]", "role", "user", "content", c->first);
     struct buf before;
+    struct token_list ids_before, ids;
     bool ok = true;
+    if (is_apart(c)) json_array_append_new(messages, json_pack("{s:s, s:s}", "role", "user", "content", "Please."));
     buf_init(&before, 1 << 24);
+    token_list_init(&ids_before, 1 << 24);
+    token_list_init(&ids, 1 << 24);
     for (size_t i = 0; ok && i < 5; i++) {
         struct anthropic_error ae = {0};
         struct err e = {0};
         struct prompt p;
+        const struct step *s = i < 4 ? &c->steps[i] : NULL;
+        json_t *sent = json_copy(messages);
+        if (s && s->then && prefill_of(s).len) json_array_append_new(sent, prefill_message(s));
         prompt_init(&p);
-        struct chat_request *r = request(c->extra, messages, &ae);
-        ok = r && prompt_render(maker, &p, r, &e);
-        struct str text = buf_str(&p.text);
-        size_t same = 0;
-        while (ok && same < text.len && same < before.len && text.ptr[same] == before.ptr[same]) same++;
+        ids.n = 0;
+        struct chat_request *r = request(c->extra, sent, &ae);
+        ok = r && prompt_tokens(maker, &ids, &p, r, &e);
+        json_decref(sent);
         if (!ok) snprintf(what, size, "turn %zu is refused: %s", i + 1, r ? e.msg : ae.message);
-        else if (same < before.len) {
-            ok = false;
-            size_t from = same > 30 ? same - 30 : 0;
-            snprintf(
-                what, size,
-                "turn %zu leaves the last one at byte %zu of %zu (%zu before its answer): was \"%.*s\", is \"%.*s\"",
-                i + 1, same, before.len, before.len - same, STR_ARG(str_slice(buf_str(&before), from, same + 40)),
-                STR_ARG(str_slice(text, from, same + 40)));
-            for (char *x = what; *x; x++)
-                if (*x == '\n') *x = '~';
-        }
-        bool more = ok && i < 4 && c->steps[i].then;
+        ok = ok && !leaves(what, size, i + 1, buf_str(&before), buf_str(&p.text), &ids_before, &ids);
+        bool more = ok && s && s->then;
         if (more) {
             buf_clear(&before);
-            buf_append(&before, text);
-            size_t from = before.len;
-            write_answer(&before, prompt_dialect(maker), &p, &c->steps[i]);
-            json_t *blocks = answer(maker, memory, r, &p, str_slice(buf_str(&before), from, before.len));
-            json_array_append_new(messages, json_pack("{s:s, s:o}", "role", "assistant", "content", blocks));
-            json_array_append_new(messages, next_turn(blocks, c->steps[i].then));
-            if (c->steps[i].system)
-                json_array_append_new(messages,
-                                      json_pack("{s:s, s:s}", "role", "system", "content", c->steps[i].system));
+            buf_append(&before, buf_str(&p.text));
+            size_t from = before.len, n = ids.n;
+            write_answer(&before, prompt_dialect(maker), &p, s);
+            struct str raw = str_slice(buf_str(&before), from, before.len);
+            ok = append_bytes(run, &ids, raw);
+            extend(messages, c, s, answer(run, maker, memory, r, &p, raw, ids.ids + n));
+            struct token_list other = ids_before;
+            ids_before = ids;
+            ids = other;
         }
         chat_request_destroy(r);
         prompt_deinit(&p);
         if (!more) break;
     }
+    token_list_deinit(&ids_before);
+    token_list_deinit(&ids);
     buf_deinit(&before);
     json_decref(messages);
     return ok;
@@ -325,7 +441,7 @@ static void run_template(struct run *run, const char *name)
         snprintf(id, sizeof id, "prefix of %s, %s [%s]", name, conversations[i].name,
                  maker ? dialect_name(prompt_dialect(maker)) : "?");
         if (!maker) snprintf(what, sizeof what, "%s", e.msg);
-        if (maker && converse(maker, memory, &conversations[i], what, sizeof what)) run->count->passed++;
+        if (maker && converse(run, maker, memory, &conversations[i], what, sizeof what)) run->count->passed++;
         else oracle_fail(run->count, id, what);
         prompt_maker_destroy(maker);
         call_memory_destroy(memory);
@@ -333,12 +449,24 @@ static void run_template(struct run *run, const char *name)
     mem_free(text);
 }
 
+static void find_bytes(struct run *run)
+{
+    struct buf piece;
+    buf_init(&piece, 1 << 16);
+    for (uint32_t id = 0; id < tokenizer_size(run->tokenizer); id++) {
+        buf_clear(&piece);
+        if (tokenizer_piece(run->tokenizer, &piece, id, false) && piece.len == 1)
+            run->byte_ids[(unsigned char)piece.ptr[0]] = id;
+    }
+    buf_deinit(&piece);
+}
+
 static int by_name(const void *a, const void *b)
 {
     return strcmp(*(char *const *)a, *(char *const *)b);
 }
 
-/* Any vocabulary will do: only the texts of its special tokens are asked for. */
+/* Any vocabulary with a token for every byte will do. */
 static struct tokenizer *open_tokenizer(struct gguf **g, const char *data_dir)
 {
     static const char *const names[] = {"ggml-vocab-gpt-2.gguf", "ggml-vocab-tiny.gguf"};
@@ -363,6 +491,7 @@ bool oracle_prefix(const char *data_dir, struct oracle_count *count)
     log_set_level(LOG_ERROR);
     struct tokenizer *t = dir ? open_tokenizer(&g, data_dir) : NULL;
     run.tokenizer = t;
+    if (t) find_bytes(&run);
     for (struct dirent *d; t && n < 512 && (d = readdir(dir));)
         if (str_ends(str_from(d->d_name), STR(".jinja")))
             names[n++] = strcpy(mem_alloc(strlen(d->d_name) + 1), d->d_name);

@@ -250,7 +250,7 @@ static enum made_match match(struct call_memory *m, const struct chat_block *blo
     struct chat_block list[4];
     memcpy(list, blocks, n * sizeof *blocks);
     enum made_match found =
-        call_memory_find(m, &made, &(struct chat_message){.role = CHAT_ASSISTANT, .blocks = list, .n_blocks = n});
+        call_memory_find(m, &made, &(struct chat_message){.role = CHAT_ASSISTANT, .blocks = list, .n_blocks = n}, 0, 0);
     if (want) ck_assert_msg(str_eq(buf_str(&made.raw), str_from(want)), "%.*s", STR_ARG(buf_str(&made.raw)));
     made_text_deinit(&made);
     return found;
@@ -305,6 +305,48 @@ START_TEST(what_means_the_same_is_remembered)
 }
 END_TEST
 
+START_TEST(of_equal_words_those_of_the_conversation_are_found)
+{
+    struct call_memory *m = call_memory_create(1 << 20);
+    struct chat_block ask = {.kind = CHAT_TEXT, .text = STR("first")}, yes = {.kind = CHAT_TEXT, .text = STR("yes")};
+    struct chat_message user = {.role = CHAT_USER, .blocks = &ask, .n_blocks = 1};
+    struct chat_message said = {.role = CHAT_ASSISTANT, .blocks = &yes, .n_blocks = 1};
+    uint64_t first = call_memory_context(0, &user);
+    ask.text = STR("second");
+    uint64_t second = call_memory_context(0, &user), none = 7;
+    ck_assert(first != second && call_memory_context(first, &said) == first);
+    call_memory_add(m, &(struct made_answer){.raw = STR(" yes"), .text = STR("yes"), .context = first});
+    call_memory_add(m, &(struct made_answer){.raw = STR("yes "), .text = STR("yes"), .context = second});
+    uint64_t asked[] = {first, second, first, none};
+    static const char *const want[] = {" yes", "yes ", " yes", "yes "}; /* else the newest */
+    for (size_t i = 0; i < 4; i++) {
+        struct made_text made;
+        made_text_init(&made, 1 << 20);
+        ck_assert_int_eq(call_memory_find(m, &made, &said, 0, asked[i]), MADE_SAME);
+        ck_assert_msg(str_eq(buf_str(&made.raw), str_from(want[i])), "%zu: %.*s", i, STR_ARG(buf_str(&made.raw)));
+        made_text_deinit(&made);
+    }
+    call_memory_destroy(m);
+}
+END_TEST
+
+START_TEST(answers_of_another_key_are_nobodys)
+{
+    struct call_memory *m = call_memory_create(1 << 20);
+    struct made_text made;
+    struct chat_block blocks[] = {{.kind = CHAT_THINKING, .text = STR("hm")}, {.kind = CHAT_TEXT, .text = STR("yes")}};
+    struct chat_message said = {.role = CHAT_ASSISTANT, .blocks = blocks, .n_blocks = 2};
+    made_text_init(&made, 1 << 20);
+    call_memory_add(m, &(struct made_answer){.raw = STR("yes"), .text = STR("yes"), .thinking = STR("hm"), .salt = 5});
+    ck_assert_int_eq(call_memory_find(m, &made, &said, 6, 0), MADE_UNKNOWN);
+    ck_assert_int_eq(call_memory_find(m, &made, &said, 5, 0), MADE_SAME);
+    blocks[0].text = STR("a guess"); /* nor is reasoning that the client did not get */
+    ck_assert_int_eq(call_memory_find(m, &made, &said, 5, 0), MADE_UNKNOWN);
+    made_text_deinit(&made);
+    call_memory_destroy(m);
+}
+END_TEST
+
 START_TEST(memory_is_bounded_and_drops_what_was_not_used)
 {
     char raw[1001] = {0};
@@ -334,9 +376,11 @@ static void add_tests(TCase *tc)
     tcase_add_test(tc, the_first_tools_that_come_bring_the_way_to_call_them);
     tcase_add_test(tc, what_means_the_same_is_remembered);
     tcase_add_test(tc, text_answers_are_remembered_by_their_words);
+    tcase_add_test(tc, of_equal_words_those_of_the_conversation_are_found);
+    tcase_add_test(tc, answers_of_another_key_are_nobodys);
     tcase_add_test(tc, memory_is_bounded_and_drops_what_was_not_used);
 }
 
-extern unit_adder add_signature_tests, add_constrain_tests, add_edits;
+extern unit_adder add_signature_tests, add_constrain_tests, add_edits, add_runs_tests, add_answer_tests;
 
-UNIT_MAIN("local", add_tests, add_signature_tests, add_constrain_tests, add_edits)
+UNIT_MAIN("local", add_tests, add_signature_tests, add_constrain_tests, add_edits, add_runs_tests, add_answer_tests)

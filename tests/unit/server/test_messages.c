@@ -314,6 +314,37 @@ START_TEST(answers_that_finish_in_time_survive_shutdown)
 }
 END_TEST
 
+/* As on a busy machine: the client takes longer for the last bytes than a client that is gone would be waited for. */
+START_TEST(a_slow_client_gets_the_whole_answer_at_shutdown)
+{
+    enum { SLICE_MS = 100, SLICES = 30, DELTAS = 100000 };
+    struct fixture f;
+    struct buf request, reply;
+    begin(&f, &request, &reply);
+    f.config.drain_ms = 100;
+    f.config.limits.high_mark_bytes = (size_t)32 << 20;
+    fixture_start(&f);
+    int a = loopback_connect(f.port);
+    loopback_send(
+        a, fixture_message(&request, true, "!start 7\nopen text\nrepeat 100000 some words of an answer\nsilent"));
+    loopback_read_until(a, &reply, "message_start");
+    while (atomic_load(&f.fake.n_deltas) < DELTAS) loopback_sleep(10);
+    kill(getpid(), SIGTERM);
+    for (int i = 0; i < SLICES; i++) {
+        for (int k = 0; k < 4; k++) ck_assert(loopback_more(a, &reply, 500));
+        loopback_sleep(SLICE_MS);
+    }
+    ck_assert(loopback_read_end(a, &reply));
+    ck_assert_uint_eq(loopback_count(&reply, "some words of an answer"), atomic_load(&f.fake.n_deltas));
+    ck_assert(loopback_has(&reply, "event: error"));
+    ck_assert(str_ends(buf_str(&reply), STR("0\r\n\r\n")));
+    fixture_wait(&f);
+    close(a);
+    buf_deinit(&request);
+    buf_deinit(&reply);
+}
+END_TEST
+
 START_TEST(second_signal_stops_at_once)
 {
     struct fixture f;
@@ -436,6 +467,7 @@ void add_messages(TCase *tc)
     tcase_add_test(tc, long_answer_in_one_piece_gets_white_space);
     tcase_add_test(tc, running_answers_are_ended_legally_on_shutdown);
     tcase_add_test(tc, answers_that_finish_in_time_survive_shutdown);
+    tcase_add_test(tc, a_slow_client_gets_the_whole_answer_at_shutdown);
     tcase_add_test(tc, second_signal_stops_at_once);
     tcase_add_test(tc, count_tokens_answers_without_max_tokens);
     tcase_add_test(tc, long_bodies_are_decoded_beside_the_loop);

@@ -85,6 +85,13 @@ START_TEST(spm_puts_a_space_in_front_and_after_special_tokens)
     CHECK(f, "<s>a", true, 257, 264);
     CHECK(f, "b<tag>a", false, 259, 261, 270, 264);
     CHECK(g, "a", false, 260);
+    struct token_list rest; /* behind other tokens there is none */
+    struct err e = {0};
+    token_list_init(&rest, 10);
+    ck_assert(tokenizer_encode_rest(f.tokenizer, &rest, STR("a"), false, NULL, 0, &e));
+    ck_assert(tokenizer_encode_rest(f.tokenizer, &rest, STR("<s>a"), true, NULL, 0, &e));
+    ck_assert(rest.n == 3 && rest.ids[0] == 260 && rest.ids[1] == 257 && rest.ids[2] == 264);
+    token_list_deinit(&rest);
     CHECK(g, "\xc3\xa9", false, 0xc3, 0xa9);
     CHECK(g, "b  b", false, 261, 265, 261);
     vocab_close(&f);
