@@ -35,6 +35,7 @@ struct constraint {
     uint32_t n_counted;    /* of the reasoning, once it has ended or its end is forced */
     uint64_t n_bytes;      /* of the reasoning */
     uint64_t ends[RECENT]; /* [token % RECENT]: bytes up to its end */
+    struct sections sections;
 };
 
 /* ---- life ---- */
@@ -51,6 +52,7 @@ static bool copy_reasoning(struct constraint *c, const struct engine_reasoning *
     buf_init(&c->tail, (size_t)1 << 20);
     bool ok = copy_marker(&c->start, r->start, "start", e) && copy_marker(&c->end, r->end, "end", e) &&
               copy_marker(&c->close, r->close, "forced end", e);
+    ok = ok && sections_init(&c->sections, r, e);
     c->longest = r->end.len;
     for (size_t i = 0; ok && i < ENGINE_ALSO_MAX; i++) {
         ok = copy_marker(&c->also[i], r->also[i], "other end", e);
@@ -61,7 +63,7 @@ static bool copy_reasoning(struct constraint *c, const struct engine_reasoning *
         return err_set(e, ERR_INVALID, "the forced end of the reasoning does not hold its end marker");
     c->has_budget = r->has_budget;
     c->budget = r->budget;
-    if (!r->end.len) c->phase = PHASE_ANSWER;
+    if (!r->end.len || r->recurs) c->phase = PHASE_ANSWER;
     else if (r->is_open) c->phase = PHASE_REASONING;
     else c->phase = r->start.len ? PHASE_OPENING : PHASE_ANSWER;
     return true;
@@ -90,6 +92,7 @@ void constraint_destroy(struct constraint *c)
     buf_deinit(&c->close);
     for (size_t i = 0; i < ENGINE_ALSO_MAX; i++) buf_deinit(&c->also[i]);
     buf_deinit(&c->tail);
+    sections_deinit(&c->sections);
     mem_free(c);
 }
 
@@ -109,10 +112,18 @@ static struct str without_space(struct str s)
 }
 
 /* Free text takes every token; those without a text (unused ids) are no step of the matcher. */
-static bool take_answer(struct engine *g, struct constraint *c, uint32_t token)
+static bool take_by_grammar(struct engine *g, struct constraint *c, uint32_t token)
 {
     if (!c->matcher || grammar_matcher_accept(c->matcher, token)) return true;
     return !grammar_matcher_constrains(c->matcher) && piece_of(g, token).len == 0;
+}
+
+static bool take_answer(struct engine *g, struct constraint *c, uint32_t token)
+{
+    if (!c->sections.is_on) return take_by_grammar(g, c, token);
+    if (!sections_allow(&c->sections, piece_of(g, token)) || !take_by_grammar(g, c, token)) return false;
+    sections_take(&c->sections, piece_of(g, token));
+    return true;
 }
 
 /* The answer's first token: white space before it does not count. */
@@ -337,6 +348,9 @@ bool constraint_draw(struct engine *g, struct constraint *c, struct sampler_choi
     if (!sampler_draw(sampler, out, logits, NULL)) return err_set(e, ERR_INTERNAL, "the model gave no usable logits");
     if (take_drawn(g, c, out->token)) return true;
     if (c->phase == PHASE_REASONING) return c->close_now = *must_close = true;
+    if (!c->matcher) /* a section that may not begin */
+        return draw_one_by_one(g, c, out, sampler, logits) ||
+               err_set(e, ERR_INTERNAL, "no token may follow the reasoning");
     struct sampler_choice drawn = *out; /* what the model says if the grammar has to go */
     enum mask_result made = make_mask(g, c, g->mask_work);
     if (made == MASK_COSTLY) {
@@ -345,9 +359,12 @@ bool constraint_draw(struct engine *g, struct constraint *c, struct sampler_choi
     }
     if (made == MASK_MADE) {
         if (!allow_marker(g, c, e)) return false;
-        if (!sampler_draw(sampler, out, logits, g->mask))
-            return err_set(e, ERR_INTERNAL, "the model gave no usable logits for what the grammar allows");
-        if (take_drawn(g, c, out->token)) return true;
+        for (int i = 0; i < (c->sections.is_on ? DRAWS_MAX : 1); i++) { /* the grammar knows nothing of budgets */
+            if (!sampler_draw(sampler, out, logits, g->mask))
+                return err_set(e, ERR_INTERNAL, "the model gave no usable logits for what the grammar allows");
+            if (take_drawn(g, c, out->token)) return true;
+            g->mask[out->token / 64] &= ~(UINT64_C(1) << out->token % 64);
+        }
     }
     *out = drawn;
     return give_up(c, e);
@@ -357,6 +374,7 @@ bool constraint_draw(struct engine *g, struct constraint *c, struct sampler_choi
 
 bool constraint_must_close(const struct constraint *c)
 {
+    if (sections_must_close(&c->sections)) return true;
     return c->phase == PHASE_REASONING && (c->close_now || (c->has_budget && c->n_tokens >= c->budget));
 }
 
@@ -385,6 +403,7 @@ static bool forced_end(struct engine *g, struct constraint *c, struct token_list
 
 bool constraint_forced(struct engine *g, struct constraint *c, struct token_list *out, struct err *e)
 {
+    if (sections_must_close(&c->sections)) return g->ops.encode(g->ops.ctx, out, sections_closing(&c->sections), e);
     if (constraint_must_close(c)) return forced_end(g, c, out, e);
     if (c->phase != PHASE_ANSWER || !c->matcher || !grammar_matcher_constrains(c->matcher)) return true;
     return g->ops.forced(g->ops.ctx, out, c->matcher, e);
@@ -397,5 +416,6 @@ bool constraint_ended(struct constraint *c)
 
 uint32_t constraint_n_reasoning(const struct constraint *c)
 {
+    if (c->sections.is_on) return c->sections.n_tokens;
     return c->phase == PHASE_REASONING && !c->is_closing ? c->n_tokens : c->n_counted;
 }
