@@ -86,6 +86,7 @@ void grammar_unref(struct grammar *g)
 {
     if (!g || atomic_fetch_sub(&g->refs, 1) != 1) return;
     memo_deinit(g);
+    walk_destroy(g->walk);
     dfas_deinit(g);
     schema_deinit(g);
     mem_free(g->terms.items);

@@ -120,7 +120,11 @@ static bool is_new(struct machine *m, const struct thread *t)
 void machine_emit(struct machine *m, struct thread t)
 {
     if (m->n_out - m->from >= MAX_THREADS) return; /* further readings are given up: refuses more, accepts no more */
-    if (!is_new(m, &t)) return;
+    if (is_new(m, &t)) machine_push(m, t);
+}
+
+void machine_push(struct machine *m, struct thread t)
+{
     if (m->n_out == m->cap_out) {
         struct thread *more = mem_try_realloc(m->out, m->cap_out * 2 * sizeof *more);
         if (!more) {
@@ -252,6 +256,11 @@ static bool number_final(unsigned at)
     return at == NUM_ZERO || at == NUM_INT || at == NUM_FRAC || at == NUM_EXP;
 }
 
+bool number_may_end(const struct machine *m, const struct thread *t)
+{
+    return number_final(t->state) && number_fits(&t->alt->number, str_slice(buf_str(&m->text), t->start, m->text.len));
+}
+
 static void step_number(struct machine *m, struct thread t, uint8_t byte)
 {
     unsigned next = number_next(t.state, byte);
@@ -361,7 +370,7 @@ static void step_literal(struct machine *m, struct thread t, uint8_t byte)
 
 static void step_text(struct machine *m, struct thread t, uint8_t byte)
 {
-    int32_t to = dfa_step(m->g, t.dfa, t.state, byte);
+    int32_t to = m->liberal ? dfa_step(m->g, t.dfa, t.state, byte) : dfa_lead(m->g, t.dfa, t.state, byte);
     if (to < 0) return;
     t.state = (uint32_t)to;
     machine_emit(m, t);

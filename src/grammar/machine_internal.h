@@ -110,7 +110,9 @@ uint64_t machine_hash(struct machine *m, const struct thread *t, size_t n, uint3
 bool key_is_textual(struct machine *m, const struct thread *t, uint64_t *hash);
 
 /* between the parts */
-void machine_emit(struct machine *m, struct thread t);
+void machine_emit(struct machine *m, struct thread t); /* unless it is there already */
+void machine_push(struct machine *m, struct thread t);
+bool number_may_end(const struct machine *m, const struct thread *t);
 void machine_go(struct machine *m, uint32_t pc, const struct frame *frame); /* everything reachable without a byte */
 void machine_value_done(struct machine *m, const struct frame *frame, size_t end);
 void step_object(struct machine *m, struct thread t, uint8_t byte);

@@ -69,7 +69,6 @@ void grammar_matcher_destroy(struct grammar_matcher *x)
     if (!x) return;
     for (size_t i = 0; i <= GRAMMAR_STEPS; i++) mem_free(x->steps[i].threads);
     machine_deinit(&x->m);
-    walk_destroy(x->walk);
     grammar_unref(x->g);
     mem_free(x);
 }
@@ -149,7 +148,7 @@ bool grammar_matcher_feed(struct grammar_matcher *x, struct str bytes)
 
 static bool is_end(const struct grammar_vocab *v, uint32_t token)
 {
-    return token < v->n && (v->ends[token / 32] >> (token % 32) & 1);
+    return token < v->n && v->is_end[token];
 }
 
 bool grammar_matcher_may_end(struct grammar_matcher *x)

@@ -17,14 +17,12 @@ struct grammar_matcher {
     const struct grammar_vocab *v;
     struct step steps[GRAMMAR_STEPS + 1]; /* a ring; [at] is now */
     size_t at, n_back;
-    bool ended;        /* an end token was taken: nothing may follow */
-    struct walk *walk; /* scratch of masks, made by the first */
+    bool ended; /* an end token was taken: nothing may follow */
 };
 
 /* Puts the present state at the bottom of the machine's stack and forgets what a walk left behind. */
 void matcher_load(struct grammar_matcher *x);
 /* Feeds bytes from the state on top of the stack. Only the newest two states stay on it. */
 bool matcher_run(struct grammar_matcher *x, struct str bytes);
-void walk_destroy(struct walk *w);
 
 #endif

@@ -1,83 +1,15 @@
-/* vocab: the texts of a vocabulary as flat tries in depth-first order, each node with the place behind its subtree, so
- * that a walk that fails skips it. Texts that are plain string content (whole characters without quote, backslash or
- * control character) have a trie of their own and ready masks by their number of characters: inside a free string those
- * are the answer, and only the other tokens are walked. Immutable after creation. */
-#include "grammar/vocab_internal.h"
-
+/* vocab: the texts of a vocabulary, sorted by what a grammar asks for. Texts that are plain string content (whole
+ * characters without quote, backslash or control character) have a tree of their own and ready masks by their number of
+ * characters; what goes on inside a string, closes one or opens one is ready too, with trees of what follows the quote:
+ * so a mask is mostly copied, and only what stands behind a quote or outside of strings is walked. Immutable after
+ * creation. */
 #include <stdlib.h>
 #include <string.h>
 
 #include "base/alloc.h"
+#include "base/hash.h"
 #include "base/utf8.h"
-
-struct entry {
-    struct str text;
-    uint32_t id;
-};
-
-static int cmp_entry(const void *x, const void *y)
-{
-    const struct entry *a = x, *b = y;
-    int c = str_cmp(a->text, b->text);
-    return c ? c : a->id < b->id ? -1 : a->id > b->id;
-}
-
-static size_t shared_prefix(struct str a, struct str b)
-{
-    size_t n = 0;
-    while (n < a.len && n < b.len && a.ptr[n] == b.ptr[n]) n++;
-    return n;
-}
-
-/* From the last node to the first: those below a node come right behind it. */
-static void fill_below(struct trie *t)
-{
-    uint32_t open[TOKEN_BYTES_MAX + 2] = {0};
-    for (size_t i = t->n; i-- > 0;) {
-        struct trie_node *x = &t->nodes[i];
-        x->below = open[x->depth + 1];
-        open[x->depth + 1] = 0;
-        open[x->depth] |= x->below | 1u << byte_bucket(x->byte);
-    }
-}
-
-/* list is sorted, so the nodes come out depth first; of equal texts the later ones hang on the first. */
-static bool build_trie(struct trie *t, uint32_t *next_same, const struct entry *list, size_t n)
-{
-    size_t total = 0, stack[TOKEN_BYTES_MAX + 1];
-    struct str last = STR_NONE;
-    for (size_t i = 0; i < n; i++) {
-        total += list[i].text.len - shared_prefix(last, list[i].text);
-        last = list[i].text;
-    }
-    t->nodes = mem_try_alloc((total + 1) * sizeof *t->nodes);
-    t->order = mem_try_alloc((n + 1) * sizeof *t->order);
-    if (!t->nodes || !t->order) return false;
-    last = STR_NONE;
-    size_t depth = 0;
-    for (size_t i = 0; i < n; i++) {
-        struct str s = list[i].text;
-        size_t same = shared_prefix(last, s);
-        for (; depth > same; depth--) t->nodes[stack[depth]].skip = (uint32_t)t->n;
-        for (; depth < s.len; t->n++) {
-            t->nodes[t->n] = (struct trie_node){.byte = (uint8_t)s.ptr[depth],
-                                                .depth = (uint8_t)(depth + 1),
-                                                .first = (uint32_t)t->n_order,
-                                                .token = TOKEN_NONE};
-            stack[++depth] = t->n;
-        }
-        struct trie_node *x = &t->nodes[stack[depth]];
-        bool again = x->token != TOKEN_NONE;
-        next_same[list[i].id] = again ? x->token & ~SAME_TEXT : TOKEN_NONE;
-        x->token = list[i].id | (again ? SAME_TEXT : 0);
-        t->n_order += !again;
-        t->order[t->n_order - 1] = x->token; /* the head of those with this text */
-        last = s;
-    }
-    for (; depth > 0; depth--) t->nodes[stack[depth]].skip = (uint32_t)t->n;
-    fill_below(t);
-    return true;
-}
+#include "grammar/vocab_internal.h"
 
 /* Characters of plain string content, or 0. */
 static size_t plain_chars(struct str s)
@@ -85,49 +17,140 @@ static size_t plain_chars(struct str s)
     size_t n = 0;
     uint32_t c;
     for (size_t i = 0; i < s.len; n++) {
-        size_t k = utf8_decode(str_slice(s, i, s.len), &c);
-        if (k == 0 || c < 0x20 || c == '"' || c == '\\') return 0;
+        uint8_t b = (uint8_t)s.ptr[i];
+        size_t k = b < 0x80 ? 1 : utf8_decode(str_slice(s, i, s.len), &c);
+        if (k == 0 || b < 0x20 || b == '"' || b == '\\') return 0;
         i += k;
     }
     return n;
 }
 
-static bool add_slices(struct grammar_vocab *v, const struct entry *plain, size_t n)
+/* ---- sorting the texts ---- */
+
+struct sorted {
+    struct entries plain, rest, closers, texts_closers, odd, quoted_closers, quoted_odd, core, white, quoted;
+    size_t n_long;
+};
+
+/* Texts with a quote: what a string goes on with up to it, if that is plain, is closed there. */
+static void sort_closer(struct entries *closers, struct entries *odd, struct str text, size_t from, uint32_t id,
+                        size_t spaces)
 {
-    size_t n_long = 0;
-    for (size_t i = 0; i < n; i++) n_long += plain_chars(plain[i].text) > PLAIN_SLICES - 2;
+    ptrdiff_t quote = str_find(text, STR("\""), from);
+    if (quote < 0) return;
+    struct str own = str_slice(text, from, (size_t)quote);
+    if (own.len == 0 || plain_chars(own))
+        entries_add(closers, str_slice(text, (size_t)quote + 1, text.len), id, spaces);
+    else if (odd) entries_add(odd, text, id, spaces);
+}
+
+static bool begins_literal(struct str s)
+{
+    static const struct str words[] = {{"true", 4}, {"false", 5}, {"null", 4}};
+    if (!strchr("tfn", s.ptr[0]) || !s.ptr[0]) return false;
+    for (size_t i = 0; i < 3; i++)
+        if (str_starts(s, words[i]) || str_starts(words[i], s)) return true;
+    return false;
+}
+
+static void sort_core(struct sorted *x, struct str text, uint32_t id)
+{
+    size_t spaces = 0;
+    while (spaces < text.len && is_white((uint8_t)text.ptr[spaces])) spaces++;
+    struct str core = str_slice(text, spaces, text.len);
+    if (core.len == 0) entries_add(&x->white, text, id, spaces);
+    else if (memchr("\"{}[]:,-0123456789", core.ptr[0], 18) || begins_literal(core))
+        entries_add(&x->core, core, id, spaces);
+    if (core.len == 0 || core.ptr[0] != '"') return;
+    sort_closer(&x->quoted_closers, &x->quoted_odd, core, 1, id, spaces);
+    if (str_find(core, STR("\""), 1) < 0) entries_add(&x->quoted, text, id, spaces);
+}
+
+static void sort_text(struct sorted *x, struct str text, uint32_t id)
+{
+    size_t chars = plain_chars(text);
+    entries_add(chars ? &x->plain : &x->rest, text, id, 0);
+    x->n_long += chars > PLAIN_SLICES - 2;
+    if (!chars) sort_closer(&x->closers, &x->odd, text, 0, id, 0);
+    if (!chars && text.ptr[0] != '"') sort_closer(&x->texts_closers, NULL, text, 0, id, 0);
+    sort_core(x, text, id);
+}
+
+/* ---- ready masks ---- */
+
+static bool add_slices(struct grammar_vocab *v, const struct entries *plain, size_t n_long)
+{
     v->slices = mem_try_zalloc(PLAIN_SLICES * v->n_words * sizeof *v->slices);
     v->longs = mem_try_alloc((n_long + 1) * sizeof *v->longs);
     if (!v->slices || !v->longs) return false;
-    for (size_t i = 0; i < n; i++) {
-        size_t chars = plain_chars(plain[i].text);
+    for (size_t i = 0; i < plain->n; i++) {
+        const struct entry *e = &plain->list[i];
+        size_t chars = 0;
+        for (size_t k = 0; k < e->len; k++) chars += ((uint8_t)e->text[k] & 0xc0) != 0x80;
+        size_t slice = chars < PLAIN_SLICES ? chars : PLAIN_SLICES - 1;
         if (chars > v->longest) v->longest = (uint32_t)chars;
-        for (size_t k = chars < PLAIN_SLICES ? chars : PLAIN_SLICES - 1; k < PLAIN_SLICES; k++)
-            v->slices[k * v->n_words + plain[i].id / 32] |= 1u << (plain[i].id % 32);
-        if (chars > PLAIN_SLICES - 2) v->longs[v->n_long++] = (struct long_text){plain[i].id, (uint32_t)chars};
+        v->slices[slice * v->n_words + e->id / 32] |= 1u << (e->id % 32);
+        if (chars > PLAIN_SLICES - 2) v->longs[v->n_long++] = (struct long_text){e->id, (uint32_t)chars};
     }
+    for (size_t i = v->n_words; i < PLAIN_SLICES * v->n_words; i++) v->slices[i] |= v->slices[i - v->n_words];
     return true;
+}
+
+static bool list_spaced(struct spaced *out, const struct entries *from)
+{
+    size_t most = 0;
+    out->tokens = mem_try_alloc((from->n + 1) * sizeof *out->tokens);
+    out->spaces = mem_try_alloc(from->n + 1);
+    if (from->failed || !out->tokens || !out->spaces) return false;
+    for (size_t i = 0; i < from->n; i++)
+        if (from->list[i].spaces > most) most = from->list[i].spaces;
+    for (size_t k = 0; k <= most; k++)
+        for (size_t i = 0; i < from->n; i++) {
+            if (from->list[i].spaces != k) continue;
+            out->spaces[out->n] = (uint8_t)k;
+            out->tokens[out->n++] = from->list[i].id;
+        }
+    return true;
+}
+
+/* Frees what is left of x, too. */
+static bool build(struct grammar_vocab *v, struct sorted *x)
+{
+    struct {
+        struct tree *tree;
+        struct entries *entries;
+    } trees[] = {{&v->plain, &x->plain},
+                 {&v->rest, &x->rest},
+                 {&v->core, &x->core},
+                 {&v->closers, &x->closers},
+                 {&v->texts_closers, &x->texts_closers},
+                 {&v->odd, &x->odd},
+                 {&v->quoted_closers, &x->quoted_closers},
+                 {&v->quoted_odd, &x->quoted_odd}};
+    bool ok = !x->plain.failed && add_slices(v, &x->plain, x->n_long) && list_spaced(&v->white, &x->white) &&
+              list_spaced(&v->quoted_list, &x->quoted);
+    for (size_t i = 0; i < sizeof trees / sizeof *trees; i++) {
+        ok = tree_build(trees[i].tree, trees[i].entries) && ok;
+        v->memory += tree_memory(trees[i].tree);
+    }
+    mem_free(x->white.list);
+    mem_free(x->quoted.list);
+    return ok;
 }
 
 static bool fill(struct grammar_vocab *v)
 {
-    struct entry *list = mem_try_alloc((v->n + 1) * 2 * sizeof *list), *plain = list ? list + v->n + 1 : NULL;
-    size_t n = 0, n_plain = 0;
-    if (!list) return false;
+    struct sorted x = {0};
     for (uint32_t i = 0; i < v->n; i++) {
         struct str s = grammar_vocab_text(v, i);
         if (s.len == 0 || s.len > TOKEN_BYTES_MAX) continue;
         if (s.len > v->max_len) v->max_len = (uint32_t)s.len;
-        if (plain_chars(s)) plain[n_plain++] = (struct entry){s, i};
-        else list[n++] = (struct entry){s, i};
+        sort_text(&x, s, i);
     }
-    qsort(list, n, sizeof *list, cmp_entry);
-    qsort(plain, n_plain, sizeof *plain, cmp_entry);
-    bool ok = build_trie(&v->rest, v->next_same, list, n) && build_trie(&v->plain, v->next_same, plain, n_plain) &&
-              add_slices(v, plain, n_plain);
-    mem_free(list);
-    return ok;
+    return build(v, &x) && vocab_learn(v);
 }
+
+/* ---- life ---- */
 
 static struct grammar_vocab *vocab_new(size_t n, size_t bytes)
 {
@@ -137,23 +160,13 @@ static struct grammar_vocab *vocab_new(size_t n, size_t bytes)
     v->n_words = GRAMMAR_MASK_WORDS(n);
     v->offsets = mem_try_zalloc((n + 1) * sizeof *v->offsets);
     v->bytes = mem_try_alloc(bytes + 1);
-    v->ends = mem_try_zalloc(v->n_words * sizeof *v->ends + 4);
-    v->next_same = mem_try_alloc(n * sizeof *v->next_same + 4);
-    v->memory = (n + 1) * 8 + bytes + v->n_words * 4 * (PLAIN_SLICES + 1);
-    if (v->offsets && v->bytes && v->ends && v->next_same) return v;
+    v->is_end = mem_try_zalloc(n + 1);
+    v->ends = mem_try_alloc((n + 1) * sizeof *v->ends);
+    v->inside.bits = mem_try_zalloc(v->n_words * 4 + 4);
+    v->quoted.bits = mem_try_zalloc(v->n_words * 4 + 4);
+    v->memory = n * 5 + bytes + v->n_words * 4 * (PLAIN_SLICES + 2);
+    if (v->offsets && v->bytes && v->is_end && v->ends && v->inside.bits && v->quoted.bits) return v;
     grammar_vocab_destroy(v);
-    return NULL;
-}
-
-static struct grammar_vocab *vocab_finish(struct grammar_vocab *v, struct err *e)
-{
-    if (fill(v)) {
-        v->memory += (v->plain.n + v->rest.n) * sizeof(struct trie_node) +
-                     (v->plain.n_order + v->rest.n_order) * sizeof(uint32_t);
-        return v;
-    }
-    grammar_vocab_destroy(v);
-    err_set(e, ERR_TOO_LARGE, "no memory for the trie of the vocabulary");
     return NULL;
 }
 
@@ -169,9 +182,15 @@ struct grammar_vocab *grammar_vocab_from_texts(const struct str *texts, const bo
         if (texts[i].len) memcpy(v->bytes + at, texts[i].ptr, texts[i].len);
         at += texts[i].len;
         v->offsets[i + 1] = (uint32_t)at;
-        if (ends && ends[i]) v->ends[i / 32] |= 1u << (i % 32);
+        v->is_end[i] = ends && ends[i];
+        if (v->is_end[i]) v->ends[v->n_ends++] = (uint32_t)i;
     }
-    return vocab_finish(v, e);
+    uint64_t id[2] = {hash64(v->bytes, total, n), hash64(v->offsets, (n + 1) * sizeof *v->offsets, 1)};
+    v->id = hash64(id, sizeof id, hash64(v->is_end, n, 2));
+    if (fill(v)) return v;
+    grammar_vocab_destroy(v);
+    err_set(e, ERR_TOO_LARGE, "no memory for the tree of the vocabulary");
+    return NULL;
 }
 
 struct grammar_vocab *grammar_vocab_create(const struct tokenizer *t, struct err *e)
@@ -210,16 +229,21 @@ struct grammar_vocab *grammar_vocab_create(const struct tokenizer *t, struct err
 void grammar_vocab_destroy(struct grammar_vocab *v)
 {
     if (!v) return;
-    mem_free(v->rest.nodes);
-    mem_free(v->rest.order);
-    mem_free(v->plain.nodes);
-    mem_free(v->plain.order);
+    struct tree *trees[] = {&v->plain,         &v->rest, &v->core,           &v->closers,
+                            &v->texts_closers, &v->odd,  &v->quoted_closers, &v->quoted_odd};
+    for (size_t i = 0; i < sizeof trees / sizeof *trees; i++) tree_deinit(trees[i]);
+    mem_free(v->white.tokens);
+    mem_free(v->white.spaces);
+    mem_free(v->quoted_list.tokens);
+    mem_free(v->quoted_list.spaces);
+    mem_free(v->inside.bits);
+    mem_free(v->quoted.bits);
     mem_free(v->longs);
     mem_free(v->slices);
     mem_free(v->offsets);
     mem_free(v->bytes);
     mem_free(v->ends);
-    mem_free(v->next_same);
+    mem_free(v->is_end);
     mem_free(v);
 }
 

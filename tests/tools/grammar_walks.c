@@ -1,9 +1,9 @@
 /* grammar_walks: random texts that a grammar's masks lead to, for a validator that we did not write to judge.
- *   grammar_walks [--walks N] [--seed N] [--steps N] [--only ID] MODEL.gguf SCHEMAS.jsonl... > TEXTS.jsonl
+ *   grammar_walks [--walks N] [--seed N] [--steps N] [--only ID] [--whole N] MODEL.gguf SCHEMAS.jsonl... > TEXTS.jsonl
  * Each line of the input has "id" and "schema"; each line of the output "id" and "text". Every step compares the mask
- * with the check of some tokens, inside and outside of it. After some random tokens what closes things is preferred, so
- * that walks end. The exit status is 1 when a mask was empty, differed from the check, or a finished text was refused
- * by grammar_check, or a walk did not end within its steps. */
+ * with the check of some tokens, inside and outside of it, one mask in N (--whole) with the check of all tokens. After
+ * some random tokens what closes things is preferred, so that walks end. The exit status is 1 when a mask was empty,
+ * differed from the check, or a finished text was refused by grammar_check, or a walk did not end within its steps. */
 #include <jansson.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -31,7 +31,7 @@ struct walks {
     size_t n_hints;
     const char *queue; /* what is left of a hint that is being written */
     struct rng rng;
-    unsigned n_walks, max_steps;
+    unsigned n_walks, max_steps, whole; /* whole: every so many masks are compared with the check of all tokens */
     const char *only;
     size_t schemas, refused, walks, steps, dead_ends, differs, unfinished, wrong;
     double *us; // of masks, a sample
@@ -215,8 +215,9 @@ static bool look(struct walks *w, struct grammar_matcher *m, const char *id, str
     }
     w->steps++;
     if (n == 0) return w->dead_ends++, complain(w, "dead end", id, text, 0), false;
-    for (int i = 0; i < 6; i++) {
-        uint32_t token = i < 2 ? some(w) : (uint32_t)(rng_next(&w->rng) % size);
+    bool all = w->whole && rng_next(&w->rng) % w->whole == 0;
+    for (size_t i = 0; i < (all ? size : 6); i++) {
+        uint32_t token = all ? (uint32_t)i : i < 2 ? some(w) : (uint32_t)(rng_next(&w->rng) % size);
         if (grammar_matcher_check(m, token) == in_mask(w, token)) continue;
         w->differs++;
         complain(w, in_mask(w, token) ? "in the mask, refused by the check" : "accepted by the check, not in the mask",
@@ -322,6 +323,7 @@ int main(int argc, char **argv)
         if (strcmp(argv[i], "--walks") == 0) w.n_walks = (unsigned)strtoul(argv[i + 1], NULL, 10);
         else if (strcmp(argv[i], "--seed") == 0) rng_seed(&w.rng, strtoull(argv[i + 1], NULL, 10));
         else if (strcmp(argv[i], "--steps") == 0) w.max_steps = (unsigned)strtoul(argv[i + 1], NULL, 10);
+        else if (strcmp(argv[i], "--whole") == 0) w.whole = (unsigned)strtoul(argv[i + 1], NULL, 10);
         else if (strcmp(argv[i], "--only") == 0) w.only = argv[i + 1];
     }
     if (argc - i < 2)

@@ -1,6 +1,6 @@
-/* acts_avx512: quantises activations to int8 per 32 or per 256 values, in the layouts of panels_avx512.h (levels avx512
- * and amx, which differ only in the group size for many tokens). Two blocks at a time: reductions share their shuffles.
- * A token's bytes depend on that token and m only. */
+/* acts_avx512: quantises activations to int8 with a scale per 32 values, in the layouts of panels_avx512.h (levels
+ * avx512 and amx, which differ only in the group size for many tokens). Two blocks at a time: reductions share their
+ * shuffles. A token's bytes depend on that token and m only. */
 #include "kernels/x86/panels_avx512.h"
 
 /* Below this absmax the reciprocal overflows or loses its bits, so the block becomes zeros. */
@@ -55,17 +55,19 @@ INLINE void put_f32(uint8_t *p, float v)
 {
     memcpy(p, &v, sizeof v);
 }
-INLINE void put_pair(uint8_t *p, int32_t low, int32_t high)
-{
-    put_i32(p, (int32_t)(((uint32_t)low & 0xffff) | (uint32_t)high << 16));
-}
 INLINE float inverse_get(float absmax)
 {
     return absmax > ABSMAX_MIN ? 127.0f / absmax : 0.0f;
 }
+/* Of 22 bits, see SUM_BIAS. */
 INLINE float scale_get(float absmax)
 {
-    return absmax > ABSMAX_MIN ? absmax * (1.0f / 127.0f) : 0.0f;
+    float scale = absmax > ABSMAX_MIN ? absmax * (1.0f / 127.0f) : 0.0f;
+    uint32_t bits;
+    memcpy(&bits, &scale, sizeof bits);
+    bits &= ~UINT32_C(3);
+    memcpy(&scale, &bits, sizeof scale);
+    return scale;
 }
 
 /* Where a token of m lies: its group's first byte, and its place in the group. */
@@ -82,7 +84,8 @@ INLINE void block_put(uint8_t *unit, __m256i q, float absmax, int32_t sum, int w
     float scale = scale_get(absmax);
     _mm256_storeu_si256((__m256i *)(unit + 32 * col), q);
     put_f32(unit + ACT32_SCALE(w) + 4 * col, scale);
-    put_i32(unit + ACT32_FIX(w) + 4 * col, -128 * sum);
+    put_f32(unit + ACT32_UNBIAS(w) + 4 * col, -SUM_BIAS_F32 * scale);
+    put_i32(unit + ACT32_FIX(w) + 4 * col, SUM_BIAS - 128 * sum);
     put_f32(unit + ACT32_DSUM(w) + 4 * col, scale * (float)sum);
 }
 
@@ -142,68 +145,85 @@ INLINE void restore32(float *x, const void *acts, int m, int k, int token, bool 
         restore_codes(x + i, unit + BLOCK_LEN * col, unit + ACT32_SCALE(w) + 4 * col, BLOCK_LEN);
 }
 
-/* ---- per 256 ---- */
+/* ---- units of 256 ---- */
+
+struct unit_sums {
+    float half[16], block[8]; /* scale * sum of q */
+};
 
 /* Blocks b and b + 1 of a unit. */
-INLINE void unit_pair_put(uint8_t *unit, __m512i q, int b, int w, int col, int32_t *total)
+INLINE void unit_pair_put(uint8_t *unit, struct unit_sums *sums, const float *x, int b, int w, int col)
 {
+    struct pair p = pair_load(x + b * BLOCK_LEN, x + (b + 1) * BLOCK_LEN);
+    __m512 max = pair_absmax(&p);
+    const float top[2] = {_mm512_cvtss_f32(max), _mm_cvtss_f32(_mm512_extractf32x4_ps(max, 2))};
+    __m512i q = pair_round(&p, _mm512_set1_ps(inverse_get(top[0])), _mm512_set1_ps(inverse_get(top[1])));
     int32_t s[4];
     pair_sums(s, q);
     _mm256_storeu_si256((__m256i *)(unit + 32 * (b * w + col)), _mm512_castsi512_si256(q));
     _mm256_storeu_si256((__m256i *)(unit + 32 * ((b + 1) * w + col)), _mm512_extracti64x4_epi64(q, 1));
-    for (int i = 0; i < 4; i++) put_i32(unit + ACT256_FIX16(w) + 4 * ((2 * b + i) * w + col), -32 * s[i]);
+    for (int i = 0; i < 4; i++) put_i32(unit + ACTK_FIX16(w) + 4 * ((2 * b + i) * w + col), SUM_BIAS - 32 * s[i]);
     for (int i = 0; i < 2; i++) {
-        put_i32(unit + ACT256_FIX32(w) + 4 * ((b + i) * w + col), -128 * (s[2 * i] + s[2 * i + 1]));
-        put_pair(unit + ACT256_SUM16(w) + 4 * ((b + i) * w + col), s[2 * i], s[2 * i + 1]);
+        float scale = scale_get(top[i]);
+        put_f32(unit + ACTK_SCALE(w) + 4 * ((b + i) * w + col), scale);
+        put_f32(unit + ACTK_UNBIAS(w) + 4 * ((b + i) * w + col), -SUM_BIAS_F32 * scale);
+        put_i32(unit + ACTK_FIX32(w) + 4 * ((b + i) * w + col), SUM_BIAS - 127 * (s[2 * i] + s[2 * i + 1]));
+        sums->half[2 * (b + i)] = scale * (float)s[2 * i];
+        sums->half[2 * (b + i) + 1] = scale * (float)s[2 * i + 1];
+        sums->block[b + i] = scale * (float)(s[2 * i] + s[2 * i + 1]);
     }
-    put_pair(unit + ACT256_SUM32(w) + 4 * (b / 2 * w + col), s[0] + s[1], s[2] + s[3]);
-    *total += s[0] + s[1] + s[2] + s[3];
 }
 
-INLINE void unit_quantize(uint8_t *unit, const float *x, int w, int col)
+/* The sums as 16-bit integers with one scale. */
+INLINE void unit_sums_put(uint8_t *unit, const struct unit_sums *sums, int w, int col)
 {
-    __m512 max = _mm512_setzero_ps();
-    for (int i = 0; i < QUANT_SUPER; i += 16) max = _mm512_max_ps(max, _mm512_abs_ps(_mm512_loadu_ps(x + i)));
-    float top = _mm512_reduce_max_ps(max);
-    __m512 inverse = _mm512_set1_ps(inverse_get(top));
-    int32_t total = 0;
-    for (int b = 0; b < QUANT_SUPER / BLOCK_LEN; b += 2) {
-        struct pair p = pair_load(x + b * BLOCK_LEN, x + (b + 1) * BLOCK_LEN);
-        unit_pair_put(unit, pair_round(&p, inverse, inverse), b, w, col, &total);
-    }
-    put_f32(unit + ACT256_SCALE(w) + 4 * col, scale_get(top));
-    put_i32(unit + ACT256_FIX_ALL(w) + 4 * col, -127 * total);
+    __m512 half = _mm512_loadu_ps(sums->half);
+    __m256 block = _mm256_loadu_ps(sums->block);
+    __m512 both = _mm512_max_ps(_mm512_abs_ps(half), _mm512_abs_ps(_mm512_broadcast_f32x8(block)));
+    float top = _mm512_reduce_max_ps(both), inverse = top > ABSMAX_MIN ? 32767.0f / top : 0.0f;
+    int16_t q[24];
+    _mm256_storeu_si256((__m256i *)q,
+                        _mm512_cvtsepi32_epi16(_mm512_cvtps_epi32(_mm512_mul_ps(half, _mm512_set1_ps(inverse)))));
+    _mm_storeu_si128((__m128i *)(q + 16),
+                     _mm256_cvtsepi32_epi16(_mm256_cvtps_epi32(_mm256_mul_ps(block, _mm256_set1_ps(inverse)))));
+    for (int i = 0; i < 8; i++) memcpy(unit + ACTK_SUM16(w) + 4 * (i * w + col), q + 2 * i, 4);
+    for (int i = 0; i < 4; i++) memcpy(unit + ACTK_SUM32(w) + 4 * (i * w + col), q + 16 + 2 * i, 4);
+    put_f32(unit + ACTK_SUM_SCALE(w) + 4 * col, top > ABSMAX_MIN ? top * (1.0f / 32767.0f) : 0.0f);
 }
 
-static size_t bytes256(int m, int k)
+static size_t bytes_k(int m, int k)
 {
     struct act_layout l = act_layout_get(m, false);
-    return act_group_bytes(&l, k, QUANT_SUPER, ACT256_BYTES) * (size_t)l.n_groups;
+    return act_group_bytes(&l, k, QUANT_SUPER, ACTK_BYTES) * (size_t)l.n_groups;
 }
 
-static void quantize256(void *acts, const float *x, size_t x_stride, int m, int k, int from, int to)
+static void quantize_k(void *acts, const float *x, size_t x_stride, int m, int k, int from, int to)
 {
     static const float zeros[QUANT_SUPER];
     struct act_layout l = act_layout_get(m, false);
-    size_t group_bytes = act_group_bytes(&l, k, QUANT_SUPER, ACT256_BYTES);
+    size_t group_bytes = act_group_bytes(&l, k, QUANT_SUPER, ACTK_BYTES);
     int col, end = to == m ? l.n_groups * l.group : to;
     for (int t = from; t < end; t++) {
         uint8_t *unit = token_get(&col, acts, &l, t, group_bytes);
-        for (int i = 0; i < k; i += QUANT_SUPER, unit += ACT256_BYTES * l.group)
-            unit_quantize(unit, t < m ? x + (size_t)t * x_stride + i : zeros, l.group, col);
+        for (int i = 0; i < k; i += QUANT_SUPER, unit += ACTK_BYTES * l.group) {
+            const float *values = t < m ? x + (size_t)t * x_stride + i : zeros;
+            struct unit_sums sums;
+            for (int b = 0; b < QUANT_SUPER / BLOCK_LEN; b += 2) unit_pair_put(unit, &sums, values, b, l.group, col);
+            unit_sums_put(unit, &sums, l.group, col);
+        }
     }
 }
 
-static void restore256(float *x, const void *acts, int m, int k, int token)
+static void restore_k(float *x, const void *acts, int m, int k, int token)
 {
     struct act_layout l = act_layout_get(m, false);
     int w = l.group, col = token % w;
-    const uint8_t *unit =
-        (const uint8_t *)acts + (size_t)(token / w) * act_group_bytes(&l, k, QUANT_SUPER, ACT256_BYTES);
-    for (int i = 0; i < k; i += QUANT_SUPER, unit += ACT256_BYTES * w)
-        for (int b = 0; b < QUANT_SUPER / BLOCK_LEN; b++)
-            restore_codes(x + i + b * BLOCK_LEN, unit + BLOCK_LEN * (b * w + col), unit + ACT256_SCALE(w) + 4 * col,
-                          BLOCK_LEN);
+    const uint8_t *unit = (const uint8_t *)acts + (size_t)(token / w) * act_group_bytes(&l, k, QUANT_SUPER, ACTK_BYTES);
+    for (int i = 0; i < k; i += QUANT_SUPER, unit += ACTK_BYTES * w)
+        for (int b = 0; b < QUANT_SUPER / BLOCK_LEN; b++) {
+            int at = b * w + col;
+            restore_codes(x + i + b * BLOCK_LEN, unit + BLOCK_LEN * at, unit + ACTK_SCALE(w) + 4 * at, BLOCK_LEN);
+        }
 }
 
 /* ---- tables ---- */
@@ -241,5 +261,5 @@ void acts_avx512_restore_amx(float *x, const void *acts, int m, int k, int token
 void kernels_fill_avx512_acts(struct kernels *k)
 {
     k->act[AVX512_ACT32] = (struct act_format){bytes32_avx512, quantize32_avx512, restore32_avx512};
-    k->act[AVX512_ACT256] = (struct act_format){bytes256, quantize256, restore256};
+    k->act[AVX512_ACTK] = (struct act_format){bytes_k, quantize_k, restore_k};
 }

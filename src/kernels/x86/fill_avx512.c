@@ -49,7 +49,7 @@ void kernels_fill_avx512(struct kernels *k)
     k->matmul[QUANT_##name].act = format; \
     k->matmul[QUANT_##name].matmul = matmul_##name;
 #define SET_BLOCK_TYPE(name) SET_MATMUL(name, AVX512_ACT32)
-#define SET_K_TYPE(name) SET_MATMUL(name, AVX512_ACT256)
+#define SET_K_TYPE(name) SET_MATMUL(name, AVX512_ACTK)
     PANEL_BLOCK_TYPES(SET_BLOCK_TYPE)
     PANEL_K_TYPES(SET_K_TYPE)
     size_t block = large_avx512_scratch_bytes(), super = large_k_avx512_scratch_bytes();

@@ -76,9 +76,9 @@ INLINE void block_add(__m512 f[AMX_GROUP], const struct large_scratch *s, int co
     const uint8_t *a = acts + (size_t)i * ACT32_BYTES * AMX_GROUP;
 #pragma GCC unroll 16
     for (int t = 0; t < AMX_GROUP; t++)
-        f[t] =
-            _mm512_fmadd_ps(_mm512_cvtepi32_ps(s->sums[slot][t]),
-                            _mm512_mul_ps(s->scale[col][i], broadcast_f32(a + ACT32_SCALE(AMX_GROUP) + 4 * t)), f[t]);
+        f[t] = _mm512_fmadd_ps(
+            _mm512_mul_ps(_mm512_cvtepi32_ps(s->sums[slot][t]), broadcast_f32(a + ACT32_SCALE(AMX_GROUP) + 4 * t)),
+            s->scale[col][i], f[t]);
 #pragma GCC unroll 16
     for (int t = 0; min && t < AMX_GROUP; t++)
         f[t] = _mm512_fnmadd_ps(s->min[col][i], broadcast_f32(a + ACT32_DSUM(AMX_GROUP) + 4 * t), f[t]);

@@ -40,7 +40,7 @@ INLINE void block_mul_add(__m512 f[LARGE_GROUP][2], const struct large_scratch *
     __m512i c[LARGE_GROUP][2];
 #pragma GCC unroll 6
     for (int t = 0; t < LARGE_GROUP; t++)
-        c[t][0] = c[t][1] = min ? _mm512_setzero_si512() : broadcast_32(a + ACT32_FIX(LARGE_GROUP) + 4 * t);
+        c[t][0] = c[t][1] = min ? sums_start() : broadcast_32(a + ACT32_FIX(LARGE_GROUP) + 4 * t);
 #pragma GCC unroll 8
     for (int j = 0; j < 8; j++) {
         const __m512i w0 = s->w[b][j][0], w1 = s->w[b][j][1];
@@ -52,12 +52,13 @@ INLINE void block_mul_add(__m512 f[LARGE_GROUP][2], const struct large_scratch *
         }
     }
 #pragma GCC unroll 6
-    for (int t = 0; t < LARGE_GROUP; t++) {
-        __m512 token = broadcast_f32(a + ACT32_SCALE(LARGE_GROUP) + 4 * t);
+    for (int t = 0; t < LARGE_GROUP; t++)
 #pragma GCC unroll 2
-        for (int p = 0; p < np; p++)
-            f[t][p] = _mm512_fmadd_ps(_mm512_cvtepi32_ps(c[t][p]), _mm512_mul_ps(s->scale[b][p], token), f[t][p]);
-    }
+        for (int p = 0; p < np; p++) {
+            const uint8_t *scale = a + ACT32_SCALE(LARGE_GROUP) + 4 * t,
+                          *unbias = a + ACT32_UNBIAS(LARGE_GROUP) + 4 * t;
+            f[t][p] = _mm512_fmadd_ps(sums_scale(c[t][p], scale, unbias), s->scale[b][p], f[t][p]);
+        }
 #pragma GCC unroll 6
     for (int t = 0; min && t < LARGE_GROUP; t++) {
         __m512 sum = broadcast_f32(a + ACT32_DSUM(LARGE_GROUP) + 4 * t);

@@ -1,8 +1,8 @@
-/* large_k_avx512: products for many tokens with the K types: one float scale and one activation scale for 256 values,
- * so floats are touched once per block (or half block), and for the narrow types once per unit: there the integer scale
- * goes into the bytes when a panel is expanded (Q2_K: scale * q <= 45; Q3_K: scale * (q - 4) + 127 is 3 .. 255). A pair
- * of panels is expanded chunk by chunk to L1 and used for all tokens, a tile of 32 rows x 6 tokens. y holds the sums
- * between chunks. Same float operations as small_k_avx512.c, in the same order. */
+/* large_k_avx512: products for many tokens with the K types: per block (or half block) one FMA converts and applies the
+ * activation's scale, a second one the integer scale; d and dmin come once per unit. For the narrow types the integer
+ * scale goes into the bytes when a panel is expanded (Q2_K: scale * q <= 45; Q3_K: scale * (q - 4) + 127 is 3 .. 255),
+ * so their blocks have no halves. A pair of panels is expanded chunk by chunk to L1 and used for all tokens, a tile of
+ * 32 rows x 6 tokens. y holds the sums between chunks. Same float operations as small_k_avx512.c, in the same order. */
 #include "kernels/x86/panels_avx512.h"
 
 #define UNIT_BLOCKS 8
@@ -22,12 +22,6 @@ struct large_scratch {
 size_t large_k_avx512_scratch_bytes(void)
 {
     return sizeof(struct large_scratch);
-}
-
-/* The integer scales are in the bytes. */
-INLINE bool is_whole(enum quant_type type)
-{
-    return type == QUANT_Q2_K || type == QUANT_Q3_K;
 }
 
 /* Low and high bytes of 16-bit lanes times factors of 16-bit lanes; products of one byte each. */
@@ -57,9 +51,8 @@ INLINE void expand(struct large_unit *u, const uint8_t *codes, const uint8_t *sc
     const bool split = panel_is_split(form.scales);
     for (int b = 0; b < UNIT_BLOCKS; b++, codes += form.bits * 64) {
         __m512i w[8];
-        if (form.table) slices_get_offset(w, codes, form, form.offset);
-        else slices_get(w, codes, form.bits);
-        if (is_whole(type)) {
+        k_slices_get(w, codes, form);
+        if (k_is_whole(type)) {
             half_scale(w, k_factor_get(scales, b, 0, form.scales), type);
             half_scale(w + 4, k_factor_get(scales, b, 1, form.scales), type);
         } else {
@@ -77,10 +70,10 @@ INLINE void expand(struct large_unit *u, const uint8_t *codes, const uint8_t *sc
 /* What the accumulators of block b (of half h, for Q6_K) start with. */
 INLINE __m512i start_get(const uint8_t *a, int b, int h, int t, enum quant_type type)
 {
-    if (type == QUANT_Q6_K) return broadcast_32(a + ACT256_FIX16(LARGE_GROUP) + 4 * ((2 * b + h) * LARGE_GROUP + t));
-    if (type == QUANT_IQ4_XS) return broadcast_32(a + ACT256_FIX32(LARGE_GROUP) + 4 * (b * LARGE_GROUP + t));
-    if (type == QUANT_Q3_K) return broadcast_32(a + ACT256_FIX_ALL(LARGE_GROUP) + 4 * t);
-    return _mm512_setzero_si512();
+    if (type == QUANT_Q6_K) return broadcast_32(a + ACTK_FIX16(LARGE_GROUP) + 4 * ((2 * b + h) * LARGE_GROUP + t));
+    if (type == QUANT_IQ4_XS || type == QUANT_Q3_K)
+        return broadcast_32(a + ACTK_FIX32(LARGE_GROUP) + 4 * (b * LARGE_GROUP + t));
+    return sums_start();
 }
 
 /* c[t][p] += slices [from, to) of block b times the tokens */
@@ -100,67 +93,76 @@ INLINE void dot(__m512i c[LARGE_GROUP][2], const struct large_unit *u, int b, in
     }
 }
 
-INLINE void starts_set(__m512i c[LARGE_GROUP][2], const uint8_t *a, int b, int h, enum quant_type type)
-{
-#pragma GCC unroll 6
-    for (int t = 0; t < LARGE_GROUP; t++) c[t][0] = c[t][1] = start_get(a, b, h, t, type);
-}
-
-/* g[t][p] = the unit's integers under their integer scales */
-INLINE void unit_dot(__m512 g[LARGE_GROUP][2], const struct large_unit *u, const uint8_t *a, enum quant_type type,
-                     const int np)
+/* g[t][p] = the unit's products under the activations' scales and the integer scales */
+INLINE void unit_dot(__m512 g[LARGE_GROUP][2], const struct large_unit *u, const uint8_t *a, size_t ahead,
+                     enum quant_type type, const int np)
 {
     const int halves = type == QUANT_Q6_K ? 2 : 1;
-    __m512i c[LARGE_GROUP][2];
-    if (is_whole(type)) {
-        starts_set(c, a, 0, 0, type);
-        for (int b = 0; b < UNIT_BLOCKS; b++) dot(c, u, b, 0, 8, a, np);
-#pragma GCC unroll 6
-        for (int t = 0; t < LARGE_GROUP; t++)
-#pragma GCC unroll 2
-            for (int p = 0; p < np; p++) g[t][p] = _mm512_cvtepi32_ps(c[t][p]);
-        return;
-    }
 #pragma GCC unroll 6
     for (int t = 0; t < LARGE_GROUP; t++) g[t][0] = g[t][1] = _mm512_setzero_ps();
     for (int b = 0; b < UNIT_BLOCKS; b++) {
+        const char *next = (const char *)a + ahead + b * (LARGE_GROUP * ACTK_BYTES / UNIT_BLOCKS);
+#pragma GCC unroll 8
+        for (int i = 0; i < LARGE_GROUP * ACTK_BYTES / UNIT_BLOCKS; i += 64) _mm_prefetch(next + i, _MM_HINT_T0);
 #pragma GCC unroll 2
         for (int h = 0; h < halves; h++) {
-            starts_set(c, a, b, h, type);
+            __m512i c[LARGE_GROUP][2];
+#pragma GCC unroll 6
+            for (int t = 0; t < LARGE_GROUP; t++) c[t][0] = c[t][1] = start_get(a, b, h, t, type);
             dot(c, u, b, h * 4, h * 4 + 8 / halves, a, np);
             const __m512 *factor = u->factor[b * halves + h];
 #pragma GCC unroll 6
             for (int t = 0; t < LARGE_GROUP; t++)
 #pragma GCC unroll 2
-                for (int p = 0; p < np; p++) g[t][p] = _mm512_fmadd_ps(_mm512_cvtepi32_ps(c[t][p]), factor[p], g[t][p]);
+                for (int p = 0; p < np; p++)
+                    g[t][p] = k_block_add(g[t][p], c[t][p], factor[p], a, b, t, LARGE_GROUP, type);
         }
     }
 }
 
-/* n units: rows[t][np * 16] = (first ? 0 : rows[t]) + weights times tokens. */
-INLINE void tile(float *const rows[LARGE_GROUP], const struct large_scratch *s, const uint8_t *a, int n, bool first,
-                 enum quant_type type, const int np)
+/* sums[t][p] = the unit's integer mins times the tokens' sums */
+INLINE void mins_dot(__m512i sums[LARGE_GROUP][2], const struct large_unit *u, const uint8_t *a,
+                     enum panel_scales scales, const int np)
 {
-    const enum panel_scales scales = panel_form_get(type).scales;
-    for (int i = 0; i < n; i++, a += LARGE_GROUP * ACT256_BYTES) {
-        const struct large_unit *u = &s->units[i];
-        __m512 g[LARGE_GROUP][2];
-        unit_dot(g, u, a, type, np);
+#pragma GCC unroll 6
+    for (int t = 0; t < LARGE_GROUP; t++) sums[t][0] = sums[t][1] = _mm512_setzero_si512();
+#pragma GCC unroll 8
+    for (int j = 0; j < k_mins_n(scales); j++)
 #pragma GCC unroll 6
         for (int t = 0; t < LARGE_GROUP; t++) {
-            __m512 act_scale = broadcast_f32(a + ACT256_SCALE(LARGE_GROUP) + 4 * t);
+            __m512i token = k_sums_get(a, j, t, LARGE_GROUP, scales);
+#pragma GCC unroll 2
+            for (int p = 0; p < np; p++) sums[t][p] = _mm512_dpwssd_epi32(sums[t][p], u->mins[j][p], token);
+        }
+}
+
+/* n units: rows[t][np * 16] = (first ? 0 : rows[t]) + weights times tokens. */
+INLINE void tile(float *const rows[LARGE_GROUP], const struct large_scratch *s, const uint8_t *a, size_t ahead, int n,
+                 bool first, enum quant_type type, const int np)
+{
+    const enum panel_scales scales = panel_form_get(type).scales;
+    for (int t = 0; t < LARGE_GROUP; t++)
+        for (int p = 0; p < np; p++) _mm_prefetch((const char *)(rows[t] + p * PANEL_ROWS), _MM_HINT_T0);
+    for (int i = 0; i < n; i++, a += LARGE_GROUP * ACTK_BYTES) {
+        const struct large_unit *u = &s->units[i];
+        __m512 g[LARGE_GROUP][2], f[LARGE_GROUP][2];
+        __m512i mins[LARGE_GROUP][2];
+        unit_dot(g, u, a, ahead, type, np);
+        mins_dot(mins, u, a, scales, np);
+        /* All loads before all stores: rows that lie a multiple of 4 KiB apart look like one address to the processor,
+         * so a load would wait for the store before it. */
+#pragma GCC unroll 6
+        for (int t = 0; t < LARGE_GROUP; t++)
 #pragma GCC unroll 2
             for (int p = 0; p < np; p++) {
-                __m512i min_sum = _mm512_setzero_si512();
-#pragma GCC unroll 8
-                for (int j = 0; j < k_mins_n(scales); j++)
-                    min_sum = _mm512_dpwssd_epi32(min_sum, u->mins[j][p], k_sums_get(a, j, t, LARGE_GROUP, scales));
-                float *y = rows[t] + p * PANEL_ROWS;
-                __m512 f = first && i == 0 ? _mm512_setzero_ps() : _mm512_loadu_ps(y);
-                _mm512_storeu_ps(
-                    y, k_unit_add(f, g[t][p], min_sum, u->d[p], u->dmin[p], act_scale, panel_has_min(scales)));
+                f[t][p] = first && i == 0 ? _mm512_setzero_ps() : _mm512_loadu_ps(rows[t] + p * PANEL_ROWS);
+                f[t][p] = k_unit_add(f[t][p], g[t][p], mins[t][p], u->d[p], u->dmin[p], a, t, LARGE_GROUP,
+                                     panel_has_min(scales));
             }
-        }
+#pragma GCC unroll 6
+        for (int t = 0; t < LARGE_GROUP; t++)
+#pragma GCC unroll 2
+            for (int p = 0; p < np; p++) _mm512_storeu_ps(rows[t] + p * PANEL_ROWS, f[t][p]);
     }
 }
 
@@ -169,13 +171,13 @@ INLINE void chunk_mul(float *y, size_t y_stride, struct large_scratch *s, const 
                       int n, enum quant_type type, const int np)
 {
     struct act_layout l = act_layout_get(m, false);
-    const size_t group_bytes = act_group_bytes(&l, k, QUANT_SUPER, ACT256_BYTES);
-    const uint8_t *a = acts + (size_t)from * ACT256_BYTES * LARGE_GROUP;
+    const size_t group_bytes = act_group_bytes(&l, k, QUANT_SUPER, ACTK_BYTES);
+    const uint8_t *a = acts + (size_t)from * ACTK_BYTES * LARGE_GROUP;
     for (int g = 0; g < l.n_groups; g++, a += group_bytes) {
         float *rows[LARGE_GROUP];
         for (int t = 0; t < LARGE_GROUP; t++)
             rows[t] = g * LARGE_GROUP + t < m ? y + (size_t)(g * LARGE_GROUP + t) * y_stride : s->spare[t];
-        tile(rows, s, a, n, from == 0, type, np);
+        tile(rows, s, a, g + 1 < l.n_groups ? group_bytes : 0, n, from == 0, type, np);
     }
 }
 

@@ -1,14 +1,18 @@
 /* panels_avx512: reading panels and activations, for the *_avx512.c and *_amx.c files only (everything is inline).
  *
  * Activations of m tokens: groups of `group` tokens (the last one padded with zero tokens), a group unit by unit, the
- * tokens side by side within a unit, so that a kernel reads one stream (w = group):
- *   act32   unit of 32:   q s8 [w][32] | scale f32 [w] | fix i32 [w] | dsum f32 [w]
- *   act256  unit of 256:  q s8 [8][w][32] | scale f32 [w] | fix_all i32 [w] | sum32 [4][w] | sum16 [8][w] |
- *                         fix32 i32 [8][w] | fix16 i32 [16][w]
- * scale: of q. fix: -128 * sum of q, what an accumulator starts with when unsigned weights carry an offset of 128, so
- * that the offset costs nothing; dsum: scale * sum of q. fix_all: -127 * sum of the unit's q; fix32: -128 * the sums of
- * its blocks; fix16: -32 * the sums of its half blocks. sum32, sum16: s16 pairs, sums of blocks 2i and 2i+1, of both
- * halves of block i. */
+ * tokens side by side within a unit, so that a kernel reads one stream (w = group). Every 32 values have a scale:
+ *   act32   unit of 32:   q s8 [w][32] | scale f32 [w] | unbias f32 [w] | fix i32 [w] | dsum f32 [w]
+ *   actk    unit of 256:  q s8 [8][w][32] | scale f32 [8][w] | unbias f32 [8][w] | sum_scale f32 [w] | sum32 [4][w] |
+ *                         sum16 [8][w] | fix32 i32 [8][w] | fix16 i32 [16][w]
+ * fix: SUM_BIAS - 128 * sum of q, what an accumulator starts with when unsigned weights carry an offset of 128, so that
+ * the offset costs nothing; fix32: with offset 127, of each block; fix16: with offset 32, of each half block.
+ * dsum: scale * sum of q. sum32, sum16: the same as s16 pairs in units of sum_scale (the largest is 32767), of blocks
+ * 2i and 2i+1, of both halves of block i.
+ *
+ * SUM_BIAS is the float 1.5 * 2^23 as bits: an accumulator that starts there is, read as a float, 1.5 * 2^23 + sum,
+ * exactly while |sum| < 2^22. So one FMA with (scale, unbias = -1.5 * 2^23 * scale) converts and scales; scales have 22
+ * bits, which makes unbias exact and the result the same as converting and multiplying. */
 #ifndef KERNELS_PANELS_AVX512_H
 #define KERNELS_PANELS_AVX512_H
 
@@ -24,20 +28,25 @@
 #define AMX_M_MIN 16
 #define CHUNK_BLOCKS 24 /* blocks of a panel pair that are expanded at once: 24 KiB of L1 */
 
-enum { AVX512_ACT32 = 0, AVX512_ACT_FLOAT = 1, AVX512_ACT256 = 2 };
+enum { AVX512_ACT32 = 0, AVX512_ACT_FLOAT = 1, AVX512_ACTK = 2 };
+
+#define SUM_BIAS 0x4b400000
+#define SUM_BIAS_F32 12582912.0f
 
 /* Bytes of one token and one unit; offsets in a unit of w tokens. */
-#define ACT32_BYTES 44
+#define ACT32_BYTES 48
 #define ACT32_SCALE(w) (32 * (w))
-#define ACT32_FIX(w) (36 * (w))
-#define ACT32_DSUM(w) (40 * (w))
-#define ACT256_BYTES 408
-#define ACT256_SCALE(w) (256 * (w))
-#define ACT256_FIX_ALL(w) (260 * (w))
-#define ACT256_SUM32(w) (264 * (w))
-#define ACT256_SUM16(w) (280 * (w))
-#define ACT256_FIX32(w) (312 * (w))
-#define ACT256_FIX16(w) (344 * (w))
+#define ACT32_UNBIAS(w) (36 * (w))
+#define ACT32_FIX(w) (40 * (w))
+#define ACT32_DSUM(w) (44 * (w))
+#define ACTK_BYTES 468
+#define ACTK_SCALE(w) (256 * (w))
+#define ACTK_UNBIAS(w) (288 * (w))
+#define ACTK_SUM_SCALE(w) (320 * (w))
+#define ACTK_SUM32(w) (324 * (w))
+#define ACTK_SUM16(w) (340 * (w))
+#define ACTK_FIX32(w) (372 * (w))
+#define ACTK_FIX16(w) (404 * (w))
 
 struct act_layout {
     int group, n_groups;
@@ -72,6 +81,16 @@ INLINE __m512i broadcast_32(const uint8_t *p)
 INLINE __m512 broadcast_f32(const uint8_t *p)
 {
     return _mm512_castsi512_ps(broadcast_32(p));
+}
+
+INLINE __m512i sums_start(void)
+{
+    return _mm512_set1_epi32(SUM_BIAS);
+}
+/* The value of biased sums under a token's scale. */
+INLINE __m512 sums_scale(__m512i sums, const uint8_t *scale, const uint8_t *unbias)
+{
+    return _mm512_fmadd_ps(_mm512_castsi512_ps(sums), broadcast_f32(scale), broadcast_f32(unbias));
 }
 
 /* ---- codes ---- */
@@ -177,7 +196,7 @@ INLINE __m512i k_factor_get(const uint8_t *p, int b, int h, enum panel_scales sc
     if (scales == SCALES_K16_MIN) return _mm512_and_si512(_mm512_cvtepu8_epi32(v), _mm512_set1_epi32(15));
     return _mm512_cvtepi8_epi32(v); /* K32_MIN: at most 63 */
 }
-/* Integer mins as s16 pairs that fit act256's sums: pair i = blocks 2i and 2i+1 (K32_MIN), halves of block i (K16_MIN).
+/* Integer mins as s16 pairs that fit actk's sums: pair i = blocks 2i and 2i+1 (K32_MIN), halves of block i (K16_MIN).
  */
 INLINE __m512i k_mins_get(const uint8_t *p, int i, enum panel_scales scales)
 {
@@ -199,14 +218,36 @@ INLINE int k_mins_n(enum panel_scales scales)
 /* Pair i of token t's sums, to be multiplied with k_mins_get. */
 INLINE __m512i k_sums_get(const uint8_t *acts, int i, int t, int w, enum panel_scales scales)
 {
-    return broadcast_32(acts + (scales == SCALES_K32_MIN ? ACT256_SUM32(w) : ACT256_SUM16(w)) + 4 * (i * w + t));
+    return broadcast_32(acts + (scales == SCALES_K32_MIN ? ACTK_SUM32(w) : ACTK_SUM16(w)) + 4 * (i * w + t));
 }
-/* Adds a unit to 16 outputs: sum = its integers under their integer scales. Every path comes through here. */
-INLINE __m512 k_unit_add(__m512 f, __m512 sum, __m512i min_sum, __m512 d, __m512 dmin, __m512 act_scale, bool has_min)
+/* Narrow types: the integer scale times the code fits a byte (large kernel), the sums of a block's halves 16 bits
+ * (small kernel), so a block is one integer. */
+INLINE bool k_is_whole(enum quant_type type)
 {
-    __m512 v = _mm512_mul_ps(sum, d);
-    if (has_min) v = _mm512_fnmadd_ps(_mm512_cvtepi32_ps(min_sum), dmin, v);
-    return _mm512_fmadd_ps(v, act_scale, f);
+    return type == QUANT_Q2_K || type == QUANT_Q3_K;
+}
+/* The slices of a block: tables with offset 127, the others as stored. */
+INLINE void k_slices_get(__m512i w[8], const uint8_t *codes, struct panel_form form)
+{
+    if (form.table) slices_get_offset(w, codes, form, 127);
+    else slices_get(w, codes, form.bits);
+}
+/* Adds block b of token t (or half of it) to its unit: biased sums, the block's integer scale. */
+INLINE __m512 k_block_add(__m512 g, __m512i sums, __m512 factor, const uint8_t *acts, int b, int t, int w,
+                          enum quant_type type)
+{
+    const int at = 4 * (b * w + t);
+    __m512 v = sums_scale(sums, acts + ACTK_SCALE(w) + at, acts + ACTK_UNBIAS(w) + at);
+    return k_is_whole(type) ? _mm512_add_ps(g, v) : _mm512_fmadd_ps(v, factor, g);
+}
+/* Adds a unit of token t to 16 outputs: sum = its products under integer scales. Every path comes through here. */
+INLINE __m512 k_unit_add(__m512 f, __m512 sum, __m512i min_sum, __m512 d, __m512 dmin, const uint8_t *acts, int t,
+                         int w, bool has_min)
+{
+    f = _mm512_fmadd_ps(sum, d, f);
+    if (!has_min) return f;
+    __m512 mins = _mm512_mul_ps(_mm512_cvtepi32_ps(min_sum), broadcast_f32(acts + ACTK_SUM_SCALE(w) + 4 * t));
+    return _mm512_fnmadd_ps(mins, dmin, f);
 }
 
 /* ---- kernels, by type ---- */
