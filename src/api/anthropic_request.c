@@ -173,11 +173,13 @@ static bool decode_output(struct decoder *d, const json_t *body)
     if (field_get(body, "output_format") && field_get(config, "format"))
         return decode_fail(d, "output_format: give either output_format or output_config.format, not both");
     if (!decode_format(d, body, "output_format")) return false;
-    if (!config) return true;
     size_t at = path_push(d, "output_config");
-    if (!json_is_object(config)) return decode_mismatch(d, "an object", config);
-    if (!field_str(d, &d->r->effort, config, "effort", false) || !decode_format(d, config, "format")) return false;
+    if (config && !json_is_object(config)) return decode_mismatch(d, "an object", config);
+    if (config && (!field_str(d, &d->r->effort, config, "effort", false) || !decode_format(d, config, "format")))
+        return false;
+    if (field_get(config, "task_budget")) chat_note(d->r, "output_config.task_budget: the model is not told");
     path_pop(d, at);
+    if (d->turn_effort.len) d->r->effort = d->turn_effort;
     return true;
 }
 

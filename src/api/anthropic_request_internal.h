@@ -13,9 +13,10 @@ struct decoder {
     struct anthropic_error *error;
     char path[200];
     size_t path_len;
-    bool has_noted_citations, has_noted_fields;
-    struct {             /* images over the size limit: all are named at once */
-        char paths[400]; /* JSON strings, separated by commas */
+    bool has_noted_citations;
+    struct str turn_effort; /* of the last system message that says one; empty = none does */
+    struct {                /* images over the size limit: all are named at once */
+        char paths[400];    /* JSON strings, separated by commas */
         size_t len;
         struct anthropic_error first;
     } oversized;

@@ -9,6 +9,7 @@
 /* Messages in the making. Room: one for each of the client's, and two for what a compaction leaves. */
 struct message_list {
     struct chat_message *items;
+    bool *passing; // [n] a system message whose text is gone with the next message of the user
     size_t n;
 };
 
@@ -29,6 +30,7 @@ static bool read_role(struct decoder *d, enum chat_role *out, const json_t *mess
 
 static void add(struct message_list *list, enum chat_role role, const struct block_list *blocks)
 {
+    list->passing[list->n] = false;
     if (blocks->n)
         list->items[list->n++] = (struct chat_message){.role = role, .blocks = blocks->items, .n_blocks = blocks->n};
 }
@@ -84,13 +86,37 @@ static bool start_from_compaction(struct decoder *d, struct message_list *list, 
 
 /* ---- */
 
-/* Text that is to vanish again would change the prompt behind it, with every turn: it stays, and the client is told. */
-static void note_fields(struct decoder *d, const json_t *message)
+/* What a system message says beside its text: until when that stands, and how much effort the turns behind it take. */
+static bool read_system_fields(struct decoder *d, bool *passing, const json_t *message)
 {
-    json_t *clear_at = field_get(message, "clear_at");
-    if (d->has_noted_fields || !json_is_string(clear_at) || str_eq(json_str(clear_at), STR("never"))) return;
-    d->has_noted_fields = true;
-    chat_note(d->r, "%s.clear_at: the text stays in the prompt", d->path);
+    struct str clear_at = STR("never");
+    json_t *config = field_get(message, "output_config");
+    if (!field_str(d, &clear_at, message, "clear_at", false)) return false;
+    *passing = str_eq(clear_at, STR("next_user_message"));
+    if (!*passing && !str_eq(clear_at, STR("never")))
+        chat_note(d->r, "%s.clear_at: \"%.*s\" is not known: the text stays", d->path,
+                  STR_ARG(str_slice(clear_at, 0, 60)));
+    size_t at = path_push(d, "output_config");
+    if (config && !json_is_object(config)) return decode_mismatch(d, "an object", config);
+    if (config && !field_str(d, &d->turn_effort, config, "effort", false)) return false;
+    path_pop(d, at);
+    return true;
+}
+
+/* Takes the text out of system messages that were for one turn only; tools that came or went with them stay so. */
+static void drop_passed(struct message_list *list)
+{
+    size_t n = 0, last_user = list->n;
+    while (last_user && list->items[last_user - 1].role != CHAT_USER) last_user--;
+    for (size_t i = 0; i < list->n; i++) {
+        struct chat_message *m = &list->items[i];
+        size_t kept = list->passing[i] && i < last_user ? 0 : m->n_blocks;
+        for (size_t k = 0; kept < m->n_blocks && k < m->n_blocks; k++)
+            if (m->blocks[k].kind != CHAT_TEXT) m->blocks[kept++] = m->blocks[k];
+        m->n_blocks = kept;
+        if (kept) list->items[n++] = *m;
+    }
+    list->n = n;
 }
 
 static bool read_message(struct decoder *d, struct message_list *list, const json_t *message)
@@ -102,7 +128,8 @@ static bool read_message(struct decoder *d, struct message_list *list, const jso
     size_t compaction_at = 0;
     if (!json_is_object(message)) return decode_mismatch(d, "an object", message);
     if (!read_role(d, &role, message)) return false;
-    if (role == CHAT_SYSTEM) note_fields(d, message);
+    bool passing = false;
+    if (role == CHAT_SYSTEM && !read_system_fields(d, &passing, message)) return false;
     json_t *content = field_get(message, "content");
     size_t at = path_push(d, "content");
     if (!content) return decode_mismatch(d, "a string or an array of blocks", json_object_get(message, "content"));
@@ -116,7 +143,9 @@ static bool read_message(struct decoder *d, struct message_list *list, const jso
         return false;
     }
     path_pop(d, at);
+    size_t before = list->n;
     add(list, role, &blocks);
+    if (list->n > before) list->passing[before] = passing;
     return true;
 }
 
@@ -154,8 +183,8 @@ bool decode_messages(struct decoder *d, const json_t *body)
     if (!json_is_array(array)) return decode_mismatch(d, "an array", array);
     size_t n = json_array_size(array);
     if (n > MESSAGES_MAX) return decode_fail(d, "at most %d messages are accepted, found %zu", MESSAGES_MAX, n);
-    struct message_list list = {decode_alloc(d, n + 2, sizeof *list.items), 0};
-    if (!list.items) return false;
+    struct message_list list = {decode_alloc(d, n + 3, sizeof *list.items), decode_alloc(d, n + 3, sizeof(bool)), 0};
+    if (!list.items || !list.passing) return false;
     for (size_t i = 0; i < n; i++) {
         size_t inner = path_push_index(d, i);
         if (!read_message(d, &list, json_array_get(array, i))) return false;
@@ -164,6 +193,7 @@ bool decode_messages(struct decoder *d, const json_t *body)
     if (!check_image_sizes(d)) return false;
     bool is_compaction = d->call == ANTHROPIC_CREATE && field_get(body, "compaction");
     if (!list.n && !is_compaction) return decode_fail(d, "at least one message with content is required");
+    drop_passed(&list);
     if (!merge(d, &list)) return false;
     path_pop(d, at);
     d->r->messages = list.items;

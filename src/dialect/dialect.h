@@ -27,8 +27,12 @@ const struct dialect *dialect_at(size_t i); /* NULL behind the last row */
 struct dialect_traits {
     bool thinks;                       /* the family has reasoning markers */
     struct str think_start, think_end; /* e.g. "<think>", "</think>"; empty when it has none */
-    bool opening_is_text;              /* think_start is words that the reader sees as part of the reasoning */
-    bool calls_are_control;            /* markers are control tokens: the engine must show them (show_control) */
+    /* Where messages have headers: what begins and ends one that is reasoning (empty = none), what is written to end it
+     * early, and how many bytes of its beginning others share. */
+    struct str section_start, section_end, section_close;
+    size_t section_fork;
+    bool opening_is_text;   /* think_start is words that the reader sees as part of the reasoning */
+    bool calls_are_control; /* markers are control tokens: the engine must show them (show_control) */
     struct str calls_in_thinking[DIALECT_MARKS_MAX]; /* call marks that end the reasoning, too; empty = none */
     struct str call_start; /* what a forced call begins with, up to the name; empty = not expressible */
 };

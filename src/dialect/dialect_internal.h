@@ -43,6 +43,8 @@ struct dialect {
     const char *drop[ROW_WORDS];       /* control text without meaning for the reader */
     /* JSON objects as the model is expected to write them (it is read liberally); NULL: "name", "arguments", no id */
     const char *name_key, *args_key, *id_first, *id_last;
+    const char *analysis[3]; /* HEADER_*: a message of reasoning: its header, its end, the end and a new message */
+    size_t analysis_fork;    /* bytes of the header that others share */
     enum call_list list;
     enum call_syntax syntax;
     enum header_syntax header;

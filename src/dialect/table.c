@@ -21,6 +21,8 @@ const struct dialect dialect_rows[] = {
      .forced = " to=functions.",
      .detect = {"<|channel|>", "<|message|>"},
      .think_start = {""},
+     .analysis = {"<|channel|>analysis<|message|>", "<|end|>", "<|end|><|start|>assistant"},
+     .analysis_fork = sizeof "<|channel|>" - 1,
      .header = HEADER_HARMONY,
      .control = true,
      .drop = {"<|constrain|>"}},
@@ -30,6 +32,8 @@ const struct dialect dialect_rows[] = {
      .section_start = {"<atem:function_calls>"},
      .section_end = {"</atem:function_calls>"},
      TAGS("atem:", "invoke", "parameter"),
+     .analysis = {" to=self<|message|>", "<|eom|>", "<|eom|><|start|>assistant"},
+     .analysis_fork = sizeof " to=" - 1,
      .header = HEADER_RECIPIENT,
      .control = true},
     {.name = "gemma4",
@@ -341,6 +345,10 @@ void dialect_traits_get(const struct dialect *d, struct dialect_traits *out)
     out->calls_are_control = d->control;
     out->opening_is_text = d->opening_is_text;
     out->call_start = str_from(d->forced);
+    out->section_start = str_from(d->analysis[0]);
+    out->section_end = str_from(d->analysis[1]);
+    out->section_close = str_from(d->analysis[2]);
+    out->section_fork = d->analysis_fork;
     if (!d->calls_in_thinking) return;
     out->calls_in_thinking[0] = str_from(d->section_start[0]);
     out->calls_in_thinking[1] = str_from(d->call_start[0]);

@@ -9,7 +9,8 @@
 
 #define SPACE_MAX 16 /* bytes of white space around a marker */
 #define RECENT 256   /* tokens whose ends are remembered: at least as many as a marker has bytes */
-#define DRAWS_MAX 32 /* tokens that are tried one by one before a costly mask is made after all */
+#define DRAWS_MAX 32 /* tokens that are tried one by one where a mask is costly */
+#define WORK_MORE 8  /* times the work of a mask: what was found by then has to do */
 _Static_assert(ENGINE_MARKER_MAX < RECENT, "a marker has at most a token a byte");
 
 enum phase {
@@ -34,6 +35,7 @@ struct constraint {
     uint32_t n_counted;    /* of the reasoning, once it has ended or its end is forced */
     uint64_t n_bytes;      /* of the reasoning */
     uint64_t ends[RECENT]; /* [token % RECENT]: bytes up to its end */
+    struct sections sections;
 };
 
 /* ---- life ---- */
@@ -50,6 +52,7 @@ static bool copy_reasoning(struct constraint *c, const struct engine_reasoning *
     buf_init(&c->tail, (size_t)1 << 20);
     bool ok = copy_marker(&c->start, r->start, "start", e) && copy_marker(&c->end, r->end, "end", e) &&
               copy_marker(&c->close, r->close, "forced end", e);
+    ok = ok && sections_init(&c->sections, r, e);
     c->longest = r->end.len;
     for (size_t i = 0; ok && i < ENGINE_ALSO_MAX; i++) {
         ok = copy_marker(&c->also[i], r->also[i], "other end", e);
@@ -60,7 +63,7 @@ static bool copy_reasoning(struct constraint *c, const struct engine_reasoning *
         return err_set(e, ERR_INVALID, "the forced end of the reasoning does not hold its end marker");
     c->has_budget = r->has_budget;
     c->budget = r->budget;
-    if (!r->end.len) c->phase = PHASE_ANSWER;
+    if (!r->end.len || r->recurs) c->phase = PHASE_ANSWER;
     else if (r->is_open) c->phase = PHASE_REASONING;
     else c->phase = r->start.len ? PHASE_OPENING : PHASE_ANSWER;
     return true;
@@ -89,6 +92,7 @@ void constraint_destroy(struct constraint *c)
     buf_deinit(&c->close);
     for (size_t i = 0; i < ENGINE_ALSO_MAX; i++) buf_deinit(&c->also[i]);
     buf_deinit(&c->tail);
+    sections_deinit(&c->sections);
     mem_free(c);
 }
 
@@ -108,10 +112,18 @@ static struct str without_space(struct str s)
 }
 
 /* Free text takes every token; those without a text (unused ids) are no step of the matcher. */
-static bool take_answer(struct engine *g, struct constraint *c, uint32_t token)
+static bool take_by_grammar(struct engine *g, struct constraint *c, uint32_t token)
 {
     if (!c->matcher || grammar_matcher_accept(c->matcher, token)) return true;
     return !grammar_matcher_constrains(c->matcher) && piece_of(g, token).len == 0;
+}
+
+static bool take_answer(struct engine *g, struct constraint *c, uint32_t token)
+{
+    if (!c->sections.is_on) return take_by_grammar(g, c, token);
+    if (!sections_allow(&c->sections, piece_of(g, token)) || !take_by_grammar(g, c, token)) return false;
+    sections_take(&c->sections, piece_of(g, token));
+    return true;
 }
 
 /* The answer's first token: white space before it does not count. */
@@ -268,22 +280,23 @@ static void mask_trim(struct engine *g)
 
 enum mask_result { MASK_MADE, MASK_EMPTY, MASK_COSTLY };
 
-/* g->mask = the tokens that may come next, within `work` (grammar_matcher_mask_within). */
+/* g->mask = the tokens that may come next, within `work` (grammar_matcher_mask_within); MASK_COSTLY: some of them. */
 static enum mask_result make_mask(struct engine *g, struct constraint *c, size_t work)
 {
     size_t n = ((size_t)g->n_vocab + 63) / 64, n_bits = GRAMMAR_MASK_WORDS(grammar_vocab_size(g->vocab)), n_set;
+    enum mask_result made = MASK_MADE;
     if (c->is_marker) {
         memset(g->mask, 0, n * sizeof *g->mask);
     } else {
-        if (!grammar_matcher_mask_within(c->matcher, g->bits, &n_set, work)) return MASK_COSTLY;
-        if (!n_set && c->phase != PHASE_OPENING) return MASK_EMPTY;
+        if (!grammar_matcher_mask_within(c->matcher, g->bits, &n_set, work)) made = MASK_COSTLY;
+        if (!n_set && made == MASK_MADE && c->phase != PHASE_OPENING) return MASK_EMPTY;
         for (size_t i = 0; i < n; i++) {
             uint64_t low = 2 * i < n_bits ? g->bits[2 * i] : 0, high = 2 * i + 1 < n_bits ? g->bits[2 * i + 1] : 0;
             g->mask[i] = low | high << 32;
         }
     }
     mask_trim(g);
-    return MASK_MADE;
+    return made;
 }
 
 static bool take_drawn(struct engine *g, struct constraint *c, uint32_t token)
@@ -304,19 +317,28 @@ static bool give_up(struct constraint *c, struct err *e)
     return true;
 }
 
-/* Without a mask: tokens as the model wants them, without those that were refused, which gives the same distribution.
- * False: a mask is cheaper. */
+/* Tokens of g->mask as the model wants them, without those that were refused, which gives the same distribution. */
 static bool draw_one_by_one(struct engine *g, struct constraint *c, struct sampler_choice *out, struct sampler *sampler,
                             const float *logits)
 {
-    memset(g->mask, 0xff, ((size_t)g->n_vocab + 63) / 64 * sizeof *g->mask);
-    mask_trim(g);
     for (int i = 0; i < DRAWS_MAX; i++) {
-        g->mask[out->token / 64] &= ~(UINT64_C(1) << out->token % 64);
         if (!sampler_draw(sampler, out, logits, g->mask)) return false;
         if (take_drawn(g, c, out->token)) return true;
+        g->mask[out->token / 64] &= ~(UINT64_C(1) << out->token % 64);
     }
     return false;
+}
+
+/* The mask takes too long: all tokens but the one that was refused; then those that a longer bound finds, which is not
+ * the whole mask. False: there is no way around it. */
+static bool draw_without_mask(struct engine *g, struct constraint *c, struct sampler_choice *out,
+                              struct sampler *sampler, const float *logits)
+{
+    memset(g->mask, 0xff, ((size_t)g->n_vocab + 63) / 64 * sizeof *g->mask);
+    mask_trim(g);
+    g->mask[out->token / 64] &= ~(UINT64_C(1) << out->token % 64);
+    if (draw_one_by_one(g, c, out, sampler, logits)) return true;
+    return make_mask(g, c, WORK_MORE * g->mask_work) != MASK_EMPTY && draw_one_by_one(g, c, out, sampler, logits);
 }
 
 bool constraint_draw(struct engine *g, struct constraint *c, struct sampler_choice *out, bool *must_close,
@@ -326,17 +348,23 @@ bool constraint_draw(struct engine *g, struct constraint *c, struct sampler_choi
     if (!sampler_draw(sampler, out, logits, NULL)) return err_set(e, ERR_INTERNAL, "the model gave no usable logits");
     if (take_drawn(g, c, out->token)) return true;
     if (c->phase == PHASE_REASONING) return c->close_now = *must_close = true;
+    if (!c->matcher) /* a section that may not begin */
+        return draw_one_by_one(g, c, out, sampler, logits) ||
+               err_set(e, ERR_INTERNAL, "no token may follow the reasoning");
     struct sampler_choice drawn = *out; /* what the model says if the grammar has to go */
     enum mask_result made = make_mask(g, c, g->mask_work);
     if (made == MASK_COSTLY) {
-        if (draw_one_by_one(g, c, out, sampler, logits)) return true;
+        if (draw_without_mask(g, c, out, sampler, logits)) return true;
         made = make_mask(g, c, SIZE_MAX);
     }
     if (made == MASK_MADE) {
         if (!allow_marker(g, c, e)) return false;
-        if (!sampler_draw(sampler, out, logits, g->mask))
-            return err_set(e, ERR_INTERNAL, "the model gave no usable logits for what the grammar allows");
-        if (take_drawn(g, c, out->token)) return true;
+        for (int i = 0; i < (c->sections.is_on ? DRAWS_MAX : 1); i++) { /* the grammar knows nothing of budgets */
+            if (!sampler_draw(sampler, out, logits, g->mask))
+                return err_set(e, ERR_INTERNAL, "the model gave no usable logits for what the grammar allows");
+            if (take_drawn(g, c, out->token)) return true;
+            g->mask[out->token / 64] &= ~(UINT64_C(1) << out->token % 64);
+        }
     }
     *out = drawn;
     return give_up(c, e);
@@ -346,6 +374,7 @@ bool constraint_draw(struct engine *g, struct constraint *c, struct sampler_choi
 
 bool constraint_must_close(const struct constraint *c)
 {
+    if (sections_must_close(&c->sections)) return true;
     return c->phase == PHASE_REASONING && (c->close_now || (c->has_budget && c->n_tokens >= c->budget));
 }
 
@@ -374,6 +403,7 @@ static bool forced_end(struct engine *g, struct constraint *c, struct token_list
 
 bool constraint_forced(struct engine *g, struct constraint *c, struct token_list *out, struct err *e)
 {
+    if (sections_must_close(&c->sections)) return g->ops.encode(g->ops.ctx, out, sections_closing(&c->sections), e);
     if (constraint_must_close(c)) return forced_end(g, c, out, e);
     if (c->phase != PHASE_ANSWER || !c->matcher || !grammar_matcher_constrains(c->matcher)) return true;
     return g->ops.forced(g->ops.ctx, out, c->matcher, e);
@@ -386,5 +416,6 @@ bool constraint_ended(struct constraint *c)
 
 uint32_t constraint_n_reasoning(const struct constraint *c)
 {
+    if (c->sections.is_on) return c->sections.n_tokens;
     return c->phase == PHASE_REASONING && !c->is_closing ? c->n_tokens : c->n_counted;
 }

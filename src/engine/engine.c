@@ -26,6 +26,7 @@ static bool allocate(struct engine *g, const struct model_info *info, struct err
     g->step = mem_zalloc(n * sizeof(struct sequence *));
     g->order = mem_zalloc(n * sizeof(struct sequence *));
     g->in_step = mem_zalloc(n * sizeof *g->in_step);
+    g->mask = mem_zalloc(((size_t)g->n_vocab + 63) / 64 * sizeof *g->mask);
     g->cache = cache_create(info->page_bytes, g->plan.n_pages, e);
     return g->cache != NULL;
 }
@@ -122,11 +123,7 @@ static bool make_vocab(struct engine *g, struct err *e)
     struct grammar_vocab *v = g->ops.vocab(g->ops.ctx, e);
     if (!v) return false;
     g->bits = mem_try_alloc(GRAMMAR_MASK_WORDS(grammar_vocab_size(v)) * sizeof *g->bits);
-    g->mask = mem_try_alloc(((size_t)g->n_vocab + 63) / 64 * sizeof *g->mask);
-    if (!g->bits || !g->mask) {
-        mem_free(g->bits);
-        mem_free(g->mask);
-        g->bits = NULL, g->mask = NULL;
+    if (!g->bits) {
         grammar_vocab_destroy(v);
         return err_set(e, ERR_BUSY, "no memory for the vocabulary of grammars");
     }

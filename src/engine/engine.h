@@ -73,6 +73,10 @@ struct engine_reasoning {
     bool is_open; /* the prompt has opened it already */
     bool has_budget;
     uint32_t budget; /* most tokens between the markers */
+    /* Not one section before the answer, but messages of the answer, which the grammar describes like all else: they
+     * may come again, until the budget is used up. `close` begins with `end`; `also` means nothing. */
+    bool recurs;
+    size_t fork; /* bytes of start with which other messages begin, too */
 };
 
 struct engine_request {

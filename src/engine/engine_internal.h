@@ -1,7 +1,7 @@
 /* engine_internal: what the engine's files share. engine.c is the door (any thread); all else runs on the engine's
  * thread: scheduler.c (admission, steps, preemption), sequence.c (one request's life and its events), constraint.c
- * (what an answer may be), stops.c (stop strings). The model and the tokenizer are reached through engine_ops, so that
- * tests can put toy ones in their place.
+ * (what an answer may be), sections.c (reasoning in messages of its own), stops.c (stop strings). The model and the
+ * tokenizer are reached through engine_ops, so that tests can put toy ones in their place.
  */
 #ifndef ENGINE_ENGINE_INTERNAL_H
 #define ENGINE_ENGINE_INTERNAL_H
@@ -54,6 +54,21 @@ uint32_t stops_longest(const struct stops *s);
 bool stops_feed(struct stops *s, size_t *end, uint32_t *index, uint32_t *len, struct str text);
 /* Bytes at the end of what was read that may be the beginning of a stop string. */
 uint32_t stops_held(const struct stops *s);
+
+/* ---- sections.c ---- */
+struct sections {
+    bool is_on, is_inside, has_budget;
+    struct buf start, end, close, tail;
+    size_t fork;
+    uint32_t budget, n_tokens, n_begun;
+};
+bool sections_init(struct sections *s, const struct engine_reasoning *r, struct err *e);
+void sections_deinit(struct sections *s);
+/* Whether a token of this text may come: it does not begin another section behind a budget that is used up. */
+bool sections_allow(struct sections *s, struct str piece);
+void sections_take(struct sections *s, struct str piece);
+bool sections_must_close(const struct sections *s);
+struct str sections_closing(const struct sections *s); /* what is then to be written */
 
 /* ---- constraint.c ---- */
 struct constraint;

@@ -233,9 +233,18 @@ void constrain_reasoning(struct engine_reasoning *out, const struct constraints 
 {
     const struct dialect_traits *traits = &c->traits;
     *out = (struct engine_reasoning){0};
-    if (!traits->think_end.len || (!prompt->in_thinking && !prompt->may_think)) return;
+    if (!prompt->in_thinking && !prompt->may_think) return;
     uint32_t budget = req->thinking_budget;
     if (!budget && !prompt->has_effort) budget = effort_budget(req->effort);
+    if (traits->section_start.len)
+        *out = (struct engine_reasoning){.start = traits->section_start,
+                                         .end = traits->section_end,
+                                         .close = traits->section_close,
+                                         .has_budget = budget > 0,
+                                         .budget = budget,
+                                         .recurs = true,
+                                         .fork = traits->section_fork};
+    if (!traits->think_end.len) return;
     *out = (struct engine_reasoning){.end = traits->think_end,
                                      .start = traits->think_start,
                                      .close = buf_str(&c->think_close),

@@ -267,6 +267,7 @@ static bool take(struct made_text *out, const struct made_answer *a)
 {
     out->ahead_free = a->ahead_free;
     out->given = a->given;
+    out->n_calls = a->n_calls;
     token_runs_append(&out->runs, &a->runs, 0);
     return buf_append(&out->raw, a->raw) && buf_append(&out->full, a->full) &&
            buf_append(&out->thinking, a->thinking) && buf_append(&out->ahead, a->ahead);

@@ -44,7 +44,7 @@ enum made_match {
 };
 struct made_text { /* an answer taken out again */
     struct buf raw, full, thinking, ahead;
-    size_t ahead_free, given;
+    size_t ahead_free, given, n_calls;
     struct token_runs runs;
 };
 void made_text_init(struct made_text *t, size_t max_bytes);

@@ -242,8 +242,7 @@ static const char *effort_of(const struct chat_request *req, size_t attempt)
 
 static bool wants_thinking(const struct chat_request *req)
 {
-    bool forced = req->tool_choice == CHAT_TOOLS_ANY || req->tool_choice == CHAT_TOOLS_ONE;
-    return req->thinking != CHAT_THINKING_OFF && !forced;
+    return req->thinking != CHAT_THINKING_OFF;
 }
 
 static void forget_render(struct prompt *out)
@@ -355,12 +354,14 @@ static struct str only_tool(const struct chat_request *req)
     return name;
 }
 
-/* A call that the client demands is begun for the model, with the name if there is but one. */
+/* A call that the client demands is begun for the model, with the name if there is but one; where the model is to think
+ * before, the grammar alone makes sure of it. */
 static bool append_forced(const struct prompt_maker *p, struct prompt *out, const struct chat_request *req)
 {
     struct str name = req->tool_choice == CHAT_TOOLS_ONE ? req->tool_choice_name : STR_NONE;
     bool is_forced = req->tool_choice == CHAT_TOOLS_ONE || req->tool_choice == CHAT_TOOLS_ANY;
     if (!is_forced || req->n_tools == 0 || p->traits.call_start.len == 0) return true;
+    if (out->in_thinking || out->may_think) return true;
     if (req->tool_choice == CHAT_TOOLS_ANY) name = only_tool(req);
     close_thinking(p, out);
     return dialect_opening_text(p->dialect, &out->opened_call, name) &&

@@ -43,42 +43,6 @@ void turns_append_texts(struct buf *out, const struct chat_block *blocks, size_t
     }
 }
 
-/* ---- consecutive messages of the assistant are one turn ---- */
-
-static bool has_calls(const struct chat_message *m)
-{
-    for (size_t i = 0; i < m->n_blocks; i++)
-        if (m->blocks[i].kind == CHAT_TOOL_USE) return true;
-    return false;
-}
-
-/* The blocks are a list of the caller's own, to be freed. */
-static struct chat_message joined(const struct chat_message *messages, size_t n)
-{
-    struct chat_message out = messages[0];
-    size_t n_blocks = 0;
-    for (size_t i = 0; i < n; i++) n_blocks += messages[i].n_blocks;
-    out.blocks = mem_alloc((n_blocks + 1) * sizeof *out.blocks);
-    out.n_blocks = 0;
-    for (size_t i = 0; i < n; i++) {
-        if (messages[i].n_blocks)
-            memcpy(out.blocks + out.n_blocks, messages[i].blocks, messages[i].n_blocks * sizeof *out.blocks);
-        out.n_blocks += messages[i].n_blocks;
-        out.without_thinking |= messages[i].without_thinking;
-    }
-    return out;
-}
-
-/* The messages at the end that begin the answer. */
-static size_t n_prefills(const struct chat_request *req)
-{
-    size_t n = 0;
-    while (n < req->n_messages && req->messages[req->n_messages - 1 - n].role == CHAT_ASSISTANT &&
-           (n == 0 || !has_calls(&req->messages[req->n_messages - 1 - n])))
-        n++;
-    return n;
-}
-
 static bool ends_in_space(struct str s)
 {
     return str_trim(s).len && str_trim(str_slice(s, s.len - 1, s.len)).len == 0;
@@ -88,19 +52,16 @@ void turns_append_prefill(struct buf *out, struct made_text *made, const struct 
                           struct call_memory *memory)
 {
     uint64_t context = 0;
-    size_t first = req->n_messages - n_prefills(req);
-    struct chat_message m = joined(&req->messages[first], req->n_messages - first);
-    for (size_t i = 0; i < first; i++) context = call_memory_context(context, &req->messages[i]);
-    turns_append_texts(out, m.blocks, m.n_blocks);
-    bool ours = memory && !has_calls(&m) && call_memory_find(memory, made, &m, req->salt, context) == MADE_SAME;
-    if (ours && !made->full.len) {
-        struct str raw = buf_str(&made->raw);
-        bool with_space = ends_in_space(buf_str(out));
-        while (!with_space && ends_in_space(raw)) raw.len--;
-        buf_clear(out);
-        buf_append(out, raw);
-    }
-    mem_free(m.blocks);
+    const struct chat_message *m = &req->messages[req->n_messages - 1];
+    for (size_t i = 0; i + 1 < req->n_messages; i++) context = call_memory_context(context, &req->messages[i]);
+    turns_append_texts(out, m->blocks, m->n_blocks);
+    bool ours = memory && call_memory_find(memory, made, m, req->salt, context) == MADE_SAME;
+    if (!ours || made->full.len || made->n_calls) return;
+    struct str raw = buf_str(&made->raw);
+    bool with_space = ends_in_space(buf_str(out));
+    while (!with_space && ends_in_space(raw)) raw.len--;
+    buf_clear(out);
+    buf_append(out, raw);
 }
 
 /* ---- index of calls and results ---- */
@@ -531,22 +492,6 @@ static bool add_assistant_message(struct builder *b, const struct chat_message *
     return ok;
 }
 
-/* Together they may be one answer of ours: behind a prefill, or as a client cut it. *end: what comes next. */
-static bool add_assistant_messages(struct builder *b, size_t *end, size_t from, size_t n)
-{
-    const struct chat_message *m = &b->req->messages[from];
-    size_t to = from;
-    while (to < n && b->req->messages[to].role == CHAT_ASSISTANT) to++;
-    if (to == from + 1) return add_assistant_message(b, m);
-    struct chat_message whole = joined(m, to - from);
-    size_t n_calls = 0;
-    for (size_t i = 0; i < whole.n_blocks; i++) n_calls += whole.blocks[i].kind == CHAT_TOOL_USE;
-    bool is_raw = false, ok = last_turn(b, "assistant") || add_remembered(b, &is_raw, &whole, n_calls);
-    mem_free(whole.blocks);
-    if (is_raw) *end = to;
-    return ok && (is_raw || add_assistant_message(b, m));
-}
-
 static bool add_system_message(struct builder *b, const struct chat_message *m)
 {
     struct buf text;
@@ -579,13 +524,12 @@ bool turns_init(struct turns *t, const struct chat_request *req, const struct sh
     rng_secure(b.nonce, sizeof b.nonce);
     index_blocks(&b);
     bool ok = t->list && add_head(&b);
-    size_t n = req->n_messages - n_prefills(req);
-    for (size_t i = 0, end; ok && i < n; i = end) {
+    size_t n = req->n_messages - (turns_has_prefill(req) ? 1 : 0);
+    for (size_t i = 0; ok && i < n; i++) {
         const struct chat_message *m = &req->messages[i];
-        end = i + 1;
         if (m->role == CHAT_SYSTEM) ok = add_system_message(&b, m);
         else if (m->role == CHAT_USER) ok = add_user_message(&b, m);
-        else ok = add_assistant_messages(&b, &end, i, n);
+        else ok = add_assistant_message(&b, m);
         b.context = call_memory_context(b.context, m);
     }
     index_free(&b);

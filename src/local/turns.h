@@ -38,7 +38,7 @@ void turns_deinit(struct turns *t);
 
 /* Whether the last message is the beginning of the answer. */
 bool turns_has_prefill(const struct chat_request *req);
-/* What the last messages give as the beginning of the answer; where that is an answer of ours that was cut, as it was
+/* What the last message gives as the beginning of the answer; where that is an answer of ours that was cut, as it was
  * written, and the answer itself in *made. memory may be NULL. */
 void turns_append_prefill(struct buf *out, struct made_text *made, const struct chat_request *req,
                           struct call_memory *memory);

@@ -135,6 +135,10 @@ void call_reply(struct call *c, int status, const char *content_type, struct str
 
 void call_error(struct call *c, const struct anthropic_error *e)
 {
+    if (c->is_started) {
+        delivery_fail(c, e);
+        return;
+    }
     struct fields f = {0};
     struct buf body;
     char seconds_text[16];

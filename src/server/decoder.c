@@ -33,6 +33,7 @@ void decode_job_free(struct decode_job *job)
     if (job->r) chat_request_destroy(job->r);
     prompt_print_destroy(job->print);
     threads_release(job->thread);
+    threads_free_copy(job->held);
     anthropic_body_deinit(&job->body);
     anthropic_history_deinit(&job->added);
     buf_deinit(&job->text);
@@ -56,7 +57,8 @@ void decode_job_run(struct decode_job *job)
     if (!job->is_parsed && (!job_parse(job) || job->body.thread != ANTHROPIC_THREAD_NONE)) return;
     if (job->body.thread != ANTHROPIC_THREAD_NONE)
         anthropic_history_add_body(&job->added, &job->body); /* too large: it is not kept */
-    bool ok = !job->thread || anthropic_body_continue(&job->body, thread_history(job->thread), &job->error);
+    const struct anthropic_history *held = job->thread ? thread_history(job->thread) : job->held;
+    bool ok = !held || anthropic_body_continue(&job->body, held, &job->error);
     ok = ok && anthropic_body_decode(&job->r, &job->body, job->kind, &job->support, &job->error);
     if (!ok) job->r = NULL;
     if (ok && job->body.wants_diagnostics) job->print = prompt_print_create(job->r);
@@ -160,6 +162,7 @@ void decoder_submit(struct decoder *d, struct decode_job *job)
         for (size_t i = lane = 1; i < N_LANES; i++)
             if (d->lanes[i].n_jobs < d->lanes[lane].n_jobs) lane = i;
     job->lane = (uint32_t)lane;
+    if (job->is_decoded && job->kind == ANTHROPIC_CREATE && job->r->stream) delivery_wait(job->call);
     d->lanes[lane].n_jobs++;
     if (!queue_push(&d->lanes[lane].in, &job->item)) decode_job_free(job);
 }

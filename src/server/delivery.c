@@ -138,8 +138,19 @@ static void on_timer(void *ctx)
     }
 }
 
+void delivery_wait(struct call *c)
+{
+    if (c->has_answer) return;
+    c->has_answer = true;
+    anthropic_answer_init(&c->answer, true, STR_NONE, STR_NONE, str_from(c->request_id));
+    c->written_ns = c->start_ns;
+    c->timer = http_timer_create(c->server->loop, on_timer, c);
+    if (c->timer) http_timer_set(c->timer, c->server->config->ping_ms);
+}
+
 void delivery_begin(struct call *c, struct generation *g)
 {
+    if (c->has_answer) anthropic_answer_deinit(&c->answer);
     c->generation = g;
     c->has_answer = true;
     if (!c->model_name.len) buf_append(&c->model_name, buf_str(&g->model_name));
@@ -153,9 +164,18 @@ void delivery_begin(struct call *c, struct generation *g)
     memcpy(c->message_id, g->message_id, sizeof c->message_id); /* the answer may outlive its generation */
     c->answer.id = str_from(c->message_id);
     c->answer.model = buf_str(&c->model_name);
-    c->written_ns = clock_ns();
-    c->timer = http_timer_create(c->server->loop, on_timer, c);
+    if (!c->is_started) c->written_ns = clock_ns();
+    if (!c->timer) c->timer = http_timer_create(c->server->loop, on_timer, c);
     if (c->timer) http_timer_set(c->timer, c->server->config->ping_ms);
+}
+
+/* The decoder may still be at it. */
+static void leave_job(struct call *c)
+{
+    if (!c->job) return;
+    atomic_store(&c->job->is_cancelled, true);
+    c->job->call = NULL;
+    c->job = NULL;
 }
 
 void delivery_left(struct call *c, const char *why)
@@ -164,10 +184,7 @@ void delivery_left(struct call *c, const char *why)
     c->x = NULL;
     c->status = 499;
     if (c->is_counting) return; /* a count cannot be cancelled; its answer frees the call */
-    if (c->job) {
-        atomic_store(&c->job->is_cancelled, true);
-        c->job->call = NULL;
-    }
+    leave_job(c);
     if (c->generation) generation_leave(c->generation);
     c->generation = NULL;
     snprintf(note, sizeof note, "%s after %" PRIu32 " events, %s", why, c->n_events,
@@ -193,6 +210,7 @@ void delivery_shutdown(struct call *c)
 {
     struct anthropic_error e;
     if (!c->x || !c->has_answer) return;
+    leave_job(c);
     anthropic_error_set(&e, 529, NULL, "the server is shutting down");
     delivery_fail(c, &e);
 }

@@ -20,7 +20,7 @@ static void job_run(struct decode_job *job, size_t bytes)
         decode_job_run(job);
         if (!decode_job_has_files(job)) {
             if (messages_decoded(job)) decode_job_free(job);
-            else job_run(job, thread_bytes(job->thread));
+            else job_run(job, job->held ? job->held->messages.len : thread_bytes(job->thread));
             return;
         }
     }
@@ -88,13 +88,17 @@ static bool claim_thread(struct decode_job *job)
 {
     struct call *c = job->call;
     struct anthropic_error e;
-    if (!c->server->threads || job->kind != ANTHROPIC_CREATE) {
-        call_refuse(c, 400, "thread_unsupported_request", "thread: %s",
-                    c->server->threads ? "only whole conversations are counted"
-                                       : "this server does not hold message threads: send the whole conversation");
+    if (!c->server->threads) {
+        call_refuse(c, 400, "thread_unsupported_request",
+                    "thread: this server does not hold message threads: send the whole conversation");
         return false;
     }
     if (job->body.thread != ANTHROPIC_THREAD_CONTINUE) return true;
+    if (job->kind == ANTHROPIC_COUNT) {
+        job->held = threads_copy(c->server->threads, job->body.previous_id, c->key_id, &e);
+        if (!job->held) call_error(c, &e);
+        return job->held != NULL;
+    }
     job->thread = threads_claim(c->server->threads, job->body.previous_id, c->key_id, &e);
     if (!job->thread) call_error(c, &e);
     return job->thread != NULL;

@@ -57,6 +57,7 @@ struct decode_job {
     bool is_decoded;          /* r or error is set */
     struct anthropic_body body;
     struct thread *thread;          /* what the body continues: claimed, so nobody else changes it */
+    struct anthropic_history *held; /* for a count: a copy of what the thread holds; owned */
     struct anthropic_history added; /* what it adds to a thread */
     struct chat_request *r;         /* NULL: error */
     struct prompt_print *print;     /* NULL unless diagnostics are wanted */
@@ -167,6 +168,7 @@ bool messages_decoded(struct decode_job *job);
 
 /* delivery.c: from events to the client. */
 void delivery_begin(struct call *c, struct generation *g); /* before any event */
+void delivery_wait(struct call *c);                        /* a stream's files are being read: pings from now on */
 void delivery_event(struct call *c, const struct chat_event *ev);
 void delivery_fail(struct call *c, const struct anthropic_error *e);
 void delivery_left(struct call *c, const char *why); /* the client is gone */
@@ -201,6 +203,9 @@ void threads_destroy(struct threads *t); /* NULL is fine */
 /* The thread whose last message has that id, for one request alone until it is committed or released. NULL: the error
  * is set. */
 struct thread *threads_claim(struct threads *t, struct str id, uint64_t key_id, struct anthropic_error *e);
+/* A copy of what the thread holds, for looking only; to be freed by threads_free_copy. NULL: the error is set. */
+struct anthropic_history *threads_copy(struct threads *t, struct str id, uint64_t key_id, struct anthropic_error *e);
+void threads_free_copy(struct anthropic_history *copy); /* NULL is fine */
 const struct anthropic_history *thread_history(const struct thread *t);
 size_t thread_bytes(const struct thread *t); /* of the history; NULL has none */
 /* For a claimed thread: the generation that works on it, which may be pushed aside while nobody listens to it. */

@@ -116,6 +116,20 @@ static struct thread *find(const struct threads *all, struct str id, uint64_t ke
     return t;
 }
 
+static void fail_unknown(struct anthropic_error *e, struct str id)
+{
+    anthropic_error_set(e, 404, "thread_not_found",
+                        "thread.previous_message_id: no thread is held under \"%.*s\": send the whole conversation",
+                        STR_ARG(str_slice(id, 0, 80)));
+}
+
+static void fail_continued(struct anthropic_error *e, const struct thread *t)
+{
+    anthropic_error_set(e, 400, "thread_already_continued",
+                        "thread.previous_message_id: %s was continued already: use the id of the latest message",
+                        t->id);
+}
+
 struct thread *threads_claim(struct threads *all, struct str id, uint64_t key_id, struct anthropic_error *e)
 {
     evict(all);
@@ -123,22 +137,44 @@ struct thread *threads_claim(struct threads *all, struct str id, uint64_t key_id
     /* Nobody listens to that answer any more: the client goes on from where it was. */
     if (t && t->state == THREAD_CLAIMED && t->generation && !t->generation->call) generation_drop(t->generation);
     if (!t) {
-        anthropic_error_set(e, 404, "thread_not_found",
-                            "thread.previous_message_id: no thread is held under \"%.*s\": send the whole conversation",
-                            STR_ARG(str_slice(id, 0, 80)));
+        fail_unknown(e, id);
     } else if (t->state == THREAD_CLAIMED) {
         anthropic_error_set(e, 400, "thread_continue_in_flight",
                             "thread.previous_message_id: another request is continuing %s", t->id);
     } else if (t->state == THREAD_CONTINUED) {
-        anthropic_error_set(e, 400, "thread_already_continued",
-                            "thread.previous_message_id: %s was continued already: use the id of the latest message",
-                            t->id);
+        fail_continued(e, t);
     } else {
         t->state = THREAD_CLAIMED;
         touch(t);
         return t;
     }
     return NULL;
+}
+
+struct anthropic_history *threads_copy(struct threads *all, struct str id, uint64_t key_id, struct anthropic_error *e)
+{
+    evict(all);
+    const struct thread *t = find(all, id, key_id);
+    if (!t || t->state == THREAD_CONTINUED) {
+        if (t) fail_continued(e, t);
+        else fail_unknown(e, id);
+        return NULL;
+    }
+    struct anthropic_history *copy = mem_alloc(sizeof *copy);
+    anthropic_history_init(copy, all->max_thread_bytes);
+    if (buf_append(&copy->fixed, buf_str(&t->history.fixed)) &&
+        buf_append(&copy->messages, buf_str(&t->history.messages)))
+        return copy;
+    threads_free_copy(copy);
+    anthropic_error_set(e, 529, NULL, "out of memory");
+    return NULL;
+}
+
+void threads_free_copy(struct anthropic_history *copy)
+{
+    if (!copy) return;
+    anthropic_history_deinit(copy);
+    mem_free(copy);
 }
 
 const struct anthropic_history *thread_history(const struct thread *t)

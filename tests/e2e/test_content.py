@@ -4,6 +4,8 @@ The scripted model (see test_tools.py) answers with the text of the marker that 
 back as a known answer only if the document's text reached the model.
 """
 import base64
+import http.client
+import json
 import os
 import pathlib
 import threading
@@ -12,6 +14,7 @@ import time
 import anthropic
 import pytest
 
+import sse_checker
 from harness import SLOW, TOOLS_TEMPLATE, Server, scripted_model
 from test_tools import SCRIPTS, TOOLS, results, text, turn
 
@@ -219,16 +222,17 @@ def test_slow_pdfs_stop_nobody_and_die_with_their_client(model, folder):
 
     s = Server(model, "--pdftotext", str(script))
     try:
-        slow = [client_of(s).with_options(timeout=2 * SLOW) for _ in range(3)]
+        slow = [client_of(s).with_options(timeout=8 * SLOW) for _ in range(3)]
         threads = [threading.Thread(target=lambda c=c: pytest.raises(
             anthropic.APITimeoutError, ask, c, user(pdf(make_pdf("x"))))) for c in slow]
         for t in threads:
             t.start()
+        until = time.monotonic() + 7 * SLOW
         while len(sleepers()) < 2:
+            assert time.monotonic() < until, "no document is read"
             time.sleep(0.05)
-        start = time.monotonic()
         assert text(ask(client_of(s), user({"type": "text", "text": "[[done]]"}))) == DONE
-        assert time.monotonic() - start < 2 * SLOW
+        assert any(t.is_alive() for t in threads), "it waited for the documents"
         for t in threads:
             t.join()
         end = time.monotonic() + 10 * SLOW
@@ -237,6 +241,45 @@ def test_slow_pdfs_stop_nobody_and_die_with_their_client(model, folder):
         assert not sleepers()
     finally:
         assert s.stop() == 0, s.output()[-3000:]
+
+
+def test_a_stream_is_not_silent_while_a_pdf_is_read(model, folder):
+    """Pings come before the answer; a file that cannot be read after all ends the stream with the error that it would have been."""
+    script = folder / "thoughtful"
+    script.write_text("#!/bin/sh\nsleep 10\ncat >/dev/null\necho 'It says so. [[done]]'\n")
+    script.chmod(0o755)
+    broken = folder / "broken"
+    broken.write_text("#!/bin/sh\nsleep 10\nexit 1\n")
+    broken.chmod(0o755)
+    answers = {}
+
+    def read(program):
+        s = Server(model, "--pdftotext", str(program))
+        try:
+            body = {"model": "m", "max_tokens": 200, "stream": True, "messages": [user(pdf(make_pdf("x")))]}
+            c = http.client.HTTPConnection("127.0.0.1", s.port, timeout=60 * SLOW)
+            begun = time.monotonic()
+            c.request("POST", "/v1/messages", json.dumps(body))
+            r = c.getresponse()
+            times, answer = [time.monotonic() - begun], b""
+            while piece := r.read1(65536):
+                answer += piece
+                times.append(time.monotonic() - begun)
+            answers[program] = r.status, max(b - a for a, b in zip([0.0] + times, times)), answer
+        finally:
+            assert s.stop() == 0, s.output()[-3000:]
+
+    threads = [threading.Thread(target=read, args=(program,)) for program in (script, broken)]
+    for t in threads:
+        t.start()
+    for t in threads:
+        t.join()
+    for status, silence, answer in answers.values():
+        assert status == 200 and silence < 10 * SLOW
+        assert answer.startswith(b"event: ping")
+    assert sse_checker.check(answers[script][2]).message["content"][0]["text"] == DONE
+    assert b"event: error" in answers[broken][2] and b"invalid_request_error" in answers[broken][2]
+    assert b"Could not process document" in answers[broken][2] and b"message_start" not in answers[broken][2]
 
 
 def test_old_tool_results_are_left_out_and_told(client):

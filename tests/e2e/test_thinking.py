@@ -1,6 +1,6 @@
 """Thinking on the wire: scripted models (they answer what is known beforehand) behind templates of every kind: one that
-always opens the reasoning, one with a switch, one that leaves it to the model, one that knows no reasoning, and one that
-is told the effort. The text of "</think>" is what the model says once its reasoning has been ended for it."""
+always opens the reasoning, one with a switch, one that leaves it to the model, one that knows no reasoning, one that
+is told the effort, and one whose messages have headers. The text of "</think>" is what the model says once its reasoning has been ended for it."""
 import json
 import os
 import subprocess
@@ -20,6 +20,8 @@ SCRIPTS = {
     "[[self]]": "<think>\n" + THOUGHT + "\n</think>\n\nIt is seventeen.",
     "[[plain]]": "It is ninety-nine, and that needs no thought.",
     "[[json]]": "Hm, JSON it shall be, with a key that is named n.\n</think>\n\n{\"n\": 5}",
+    "[[analysis]]": "<|channel|>analysis<|message|>" + THOUGHT + "<|end|><|start|>assistant<|channel|>final<|message|>It is seventy.",
+    "<|start|>": "<|channel|>final<|message|>It is said early: eighty.",
     "[[endless]]": "I go on and on. " * 20,
 }
 TURNS = """{%- for m in messages %}{{- '<|im_start|>' + m.role + '\\n' }}
@@ -35,6 +37,8 @@ TEMPLATES = {
     "effort": "{%- if reasoning_effort %}{%- if reasoning_effort not in ['low', 'medium', 'xhigh'] %}"
               "{{- raise_exception('no such effort') }}{%- endif %}{{- '<|im_start|>system\\neffort ' + reasoning_effort + "
               "' [[plain]]<|im_end|>\\n' }}{%- endif %}" + TURNS + START + "{{- '<think>\\n' }}",
+    "headers": "{#- <|channel|> <|message|> #}{%- for m in messages %}{{- '<|im_start|>' + m.role + '\\n' + m.content + '<|im_end|>\\n' }}"
+               "{%- endfor %}{{- '<|im_start|>assistant' }}",
 }
 ENABLED = {"type": "enabled", "budget_tokens": 1024}
 ON = [ENABLED, {"type": "adaptive"}, {"type": "between_tools"}, {"type": "adaptive", "display": "summarized"}]
@@ -218,3 +222,42 @@ def test_json_comes_whatever_the_model_wants(ask, kind, marker):
 def test_max_tokens_within_the_thinking_before_json(ask):
     m = ask("always", "[[json]]", thinking=ENABLED, output_config=FORMAT, max_tokens=4)
     assert kinds(m) == ["thinking"] and m.stop_reason == "max_tokens"
+
+
+# ---- messages with headers ----
+
+def test_a_message_of_reasoning(ask):
+    m = ask("headers", "A number? [[analysis]]", thinking=ENABLED)
+    assert kinds(m) == ["thinking", "text"] and (thinking(m), text(m)) == (THOUGHT, "It is seventy.")
+
+
+@pytest.mark.parametrize("budget", [1, 7, 15])
+def test_the_budget_ends_a_message_of_reasoning(ask, budget):
+    m = ask("headers", "A number? [[analysis]]", thinking={"type": "enabled", "budget_tokens": budget})
+    assert kinds(m) == ["thinking", "text"] and m.stop_reason == "end_turn"
+    assert THOUGHT.startswith(thinking(m)) and len(thinking(m)) < len(THOUGHT)
+    assert text(m) == "It is said early: eighty."
+    assert m.usage.output_tokens_details.thinking_tokens == budget
+
+
+# ---- calls that are demanded come behind the reasoning ----
+
+PICK = {"name": "pick", "description": "Picks a number.", "input_schema": {
+    "type": "object", "properties": {"n": {"enum": [1, 2, 3]}}, "required": ["n"], "additionalProperties": False}}
+
+
+@pytest.mark.parametrize("choice", [{"type": "any"}, {"type": "tool", "name": "pick"}], ids=lambda c: c["type"])
+@pytest.mark.parametrize("kind, marker", [("always", "[[number]]"), ("self", "[[self]]")])
+@pytest.mark.parametrize("budget", [1024, 5])
+def test_a_demanded_call_comes_behind_the_thinking(ask, kind, marker, choice, budget):
+    m = ask(kind, "A number? " + marker, tools=[PICK], tool_choice={**choice, "disable_parallel_tool_use": True},
+            thinking={"type": "enabled", "budget_tokens": budget})
+    assert kinds(m) == ["thinking", "tool_use"] and m.stop_reason == "tool_use"
+    assert thinking(m) == THOUGHT if budget > 100 else THOUGHT.startswith(thinking(m))
+    assert m.content[1].name == "pick" and m.content[1].input["n"] in (1, 2, 3)
+
+
+@pytest.mark.parametrize("kind, marker", [("always", "[[number]]"), ("self", "[[self]]"), ("headers", "[[analysis]]")])
+def test_without_thinking_a_demanded_call_comes_at_once(ask, kind, marker):
+    m = ask(kind, "A number? " + marker, tools=[PICK], tool_choice={"type": "any", "disable_parallel_tool_use": True})
+    assert kinds(m) == ["tool_use"] and m.content[0].input["n"] in (1, 2, 3)

@@ -100,6 +100,25 @@ def test_thread_counts_the_same_tokens_as_the_whole_conversation(client):
     assert kinds(client) == ["create", "continue"]
 
 
+def test_what_continues_a_thread_is_counted(client):
+    create, count = client.beta.messages.create, client.beta.messages.count_tokens
+    first = create(model="m", max_tokens=100, system=SYSTEM, messages=[{"role": "user", "content": "First question."}],
+                   extra_body={"thread": {"type": "create"}})
+    more = {"model": "m", "messages": [{"role": "user", "content": "Second question."}],
+            "extra_body": {"thread": {"type": "continue", "previous_message_id": first.id}}}
+    counted = [count(**more).input_tokens for _ in range(2)]  # counting takes nothing away
+    second = create(**more, max_tokens=100)
+    assert counted == [second.usage.input_tokens + second.usage.cache_read_input_tokens] * 2
+    for previous, code in ((first.id, "thread_already_continued"), ("msg_unknown", "thread_not_found")):
+        more["extra_body"]["thread"]["previous_message_id"] = previous
+        with pytest.raises(anthropic.APIStatusError) as e:
+            count(**more)
+        assert e.value.body["error"]["details"]["error_code"] == code
+    whole = count(model="m", system=SYSTEM, messages=[{"role": "user", "content": "x"}])
+    fresh = count(model="m", system=SYSTEM, messages=[{"role": "user", "content": "x"}], extra_body={"thread": {"type": "create"}})
+    assert whole.input_tokens == fresh.input_tokens
+
+
 def test_thread_streams_parses_and_goes_on_after_a_broken_stream(client):
     thread = client.beta.messages.thread(model="m", max_tokens=100, system=SYSTEM)
     with thread.stream({"role": "user", "content": "First."}) as stream:

@@ -163,18 +163,51 @@ START_TEST(system_texts_are_alike_in_every_form)
 }
 END_TEST
 
-START_TEST(text_that_is_to_vanish_is_noted)
+START_TEST(text_for_one_turn_goes_with_the_next)
 {
-    struct chat_request *r =
-        decode_ok(BODY(USER("\"x\"") ",{\"role\":\"system\",\"content\":\"s\",\"clear_at\":\"next_user_message\","
-                                     "\"output_config\":{\"effort\":\"low\"}},"
-                                     "{\"role\":\"system\",\"content\":\"t\",\"clear_at\":\"next_user_message\"}",
-                       ""));
-    ck_assert_str_eq(texts_of(r, 1), "s|t");
-    ck_assert(r->notes && !r->notes->next && str_starts(r->notes->text, STR("messages.1.clear_at: ")));
+    static const char passing[] = ",{\"role\":\"system\",\"content\":\"s\",\"clear_at\":\"next_user_message\"}";
+    static const char asked[] = ",{\"role\":\"assistant\",\"content\":\"a\"},{\"role\":\"user\",\"content\":\"y\"}";
+    char json[1000];
+    snprintf(json, sizeof json, BODY(USER("\"x\"") "%s", ""), passing);
+    struct chat_request *r = decode_ok(json);
+    ck_assert(r->n_messages == 2 && !r->notes);
+    ck_assert_str_eq(texts_of(r, 1), "s");
     chat_request_destroy(r);
-    r = decode_ok(BODY(USER("\"x\"") ",{\"role\":\"system\",\"content\":\"s\",\"clear_at\":\"never\"}", ""));
-    ck_assert(!r->notes);
+    snprintf(json, sizeof json, BODY(USER("\"x\"") "%s%s%s", ""), passing, asked, passing);
+    r = decode_ok(json);
+    ck_assert_uint_eq(r->n_messages, 4); /* the second stands until the user speaks again */
+    ck_assert_int_eq(r->messages[1].role, CHAT_ASSISTANT);
+    ck_assert_str_eq(texts_of(r, 3), "s");
+    chat_request_destroy(r);
+    snprintf(json, sizeof json,
+             BODY(USER("\"x\"") ",{\"role\":\"system\",\"content\":\"s\",\"clear_at\":\"never\"}%s", ""), asked);
+    r = decode_ok(json);
+    ck_assert(r->n_messages == 4 && !r->notes);
+    chat_request_destroy(r);
+    r = decode_ok(BODY(USER("\"x\"") ",{\"role\":\"system\",\"content\":\"s\",\"clear_at\":\"some day\"}", ""));
+    ck_assert(r->notes && str_starts(r->notes->text, STR("messages.1.clear_at: ")));
+    chat_request_destroy(r);
+}
+END_TEST
+
+START_TEST(a_turns_effort_is_that_of_the_last_system_message)
+{
+    static const char low[] = ",{\"role\":\"system\",\"content\":\"s\",\"output_config\":{\"effort\":\"low\"}}";
+    char json[1000];
+    snprintf(json, sizeof json, BODY(USER("\"x\"") "%s", ",\"output_config\":{\"effort\":\"high\"}"), low);
+    struct chat_request *r = decode_ok(json);
+    ck_assert(str_eq(r->effort, STR("low")));
+    chat_request_destroy(r);
+    snprintf(json, sizeof json,
+             BODY(USER("\"x\"") "%s,{\"role\":\"assistant\",\"content\":\"a\"},{\"role\":\"user\",\"content\":\"y\"},"
+                                "{\"role\":\"system\",\"content\":\"s\",\"output_config\":{\"effort\":\"max\"}}",
+                  ""),
+             low);
+    r = decode_ok(json);
+    ck_assert(str_eq(r->effort, STR("max")));
+    chat_request_destroy(r);
+    r = decode_ok(BODY(USER("\"x\""), ",\"output_config\":{\"task_budget\":{\"type\":\"tokens\",\"total\":9}}"));
+    ck_assert(r->notes && str_starts(r->notes->text, STR("output_config.task_budget")));
     chat_request_destroy(r);
 }
 END_TEST
@@ -230,6 +263,7 @@ void add_order(TCase *tc)
     tcase_add_test(tc, orders_that_are_refused);
     tcase_add_test(tc, at_most_a_hundred_thousand_messages);
     tcase_add_test(tc, system_texts_are_alike_in_every_form);
-    tcase_add_test(tc, text_that_is_to_vanish_is_noted);
+    tcase_add_test(tc, text_for_one_turn_goes_with_the_next);
+    tcase_add_test(tc, a_turns_effort_is_that_of_the_last_system_message);
     tcase_add_test(tc, a_request_with_all_parameters);
 }

@@ -578,6 +578,6 @@ static void add_tests(TCase *tc)
     tcase_add_test(tc, seeds_decide);
 }
 
-extern unit_adder add_stop_tests, add_real_tests, add_constraint_tests;
+extern unit_adder add_stop_tests, add_real_tests, add_constraint_tests, add_sections_tests;
 
-UNIT_MAIN("engine", add_tests, add_stop_tests, add_real_tests, add_constraint_tests)
+UNIT_MAIN("engine", add_tests, add_stop_tests, add_real_tests, add_constraint_tests, add_sections_tests)

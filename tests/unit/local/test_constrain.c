@@ -180,6 +180,36 @@ START_TEST(where_messages_have_headers_the_value_stands_in_the_last)
 }
 END_TEST
 
+START_TEST(a_demanded_call_may_come_behind_messages_of_reasoning)
+{
+    struct constraints c;
+    struct lent_grammar lent;
+    struct prompt prompt;
+    struct err e = {0};
+    static const char call[] = "<|channel|>commentary to=functions.act <|constrain|>json<|message|>{\"n\": 0.3}";
+    constraints_init(&c, dialect_find(STR("harmony")));
+    struct chat_request *r = request(number, false, CHAT_TOOLS_ANY);
+    prompt_init(&prompt);
+    prompt.may_think = true;
+    lent_grammar_init(&lent);
+    ck_assert_msg(constrain_take(&lent, &c, r, &prompt, &e), "%s", e.msg);
+    struct buf text;
+    buf_init(&text, 1000);
+    buf_printf(&text, "<|channel|>analysis<|message|>hm<|end|><|start|>assistant%s", call);
+    ck_assert(grammar_check(lent.grammar, buf_str(&text), &e));
+    ck_assert(grammar_check(lent.grammar, str_from(call), &e));
+    ck_assert(!grammar_check(lent.grammar,
+                             STR("<|channel|>analysis<|message|>hm<|end|><|start|>assistant<|channel|>final"
+                                 "<|message|>no"),
+                             &e));
+    buf_deinit(&text);
+    lent_grammar_deinit(&lent, &c);
+    prompt_deinit(&prompt);
+    chat_request_destroy(r);
+    constraints_deinit(&c);
+}
+END_TEST
+
 /* ---- reasoning ---- */
 
 static struct engine_reasoning section(const char *dialect, bool in_thinking, bool may_think, bool has_effort,
@@ -211,6 +241,16 @@ START_TEST(the_section_is_as_the_prompt_left_it)
 }
 END_TEST
 
+START_TEST(messages_of_reasoning_recur)
+{
+    struct engine_reasoning s = section("harmony", false, true, false, 50, "");
+    ck_assert(s.recurs && s.has_budget && s.budget == 50 && str_starts(s.close, s.end) && s.fork < s.start.len);
+    ck_assert(section("glimmer", false, true, false, 0, "low").recurs);
+    ck_assert(!section("harmony", false, false, false, 50, "").recurs);
+    ck_assert(!section("hermes", false, true, false, 50, "").recurs);
+}
+END_TEST
+
 START_TEST(budgets_come_from_the_client_or_the_effort)
 {
     ck_assert(!section("hermes", true, false, false, 0, "").has_budget);
@@ -233,5 +273,7 @@ void add_constrain_tests(TCase *tc)
     tcase_add_test(tc, where_messages_have_headers_the_value_stands_in_the_last);
     tcase_add_test(tc, other_tools_are_widened_and_that_is_noted);
     tcase_add_test(tc, the_section_is_as_the_prompt_left_it);
+    tcase_add_test(tc, a_demanded_call_may_come_behind_messages_of_reasoning);
+    tcase_add_test(tc, messages_of_reasoning_recur);
     tcase_add_test(tc, budgets_come_from_the_client_or_the_effort);
 }
