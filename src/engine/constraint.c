@@ -10,6 +10,8 @@
 #define SPACE_MAX 16 /* bytes of white space around a marker */
 #define RECENT 256   /* tokens whose ends are remembered: at least as many as a marker has bytes */
 #define DRAWS_MAX 32 /* tokens that are tried one by one before a costly mask is made after all */
+/* Draws from a mask: the grammar knows nothing of budgets, nor how much white space is enough. */
+#define MASKED_DRAWS_MAX 256
 _Static_assert(ENGINE_MARKER_MAX < RECENT, "a marker has at most a token a byte");
 
 enum phase {
@@ -348,9 +350,11 @@ bool constraint_draw(struct engine *g, struct constraint *c, struct sampler_choi
     }
     if (made == MASK_MADE) {
         if (!allow_marker(g, c, e)) return false;
-        for (int i = 0; i < (c->sections.is_on ? DRAWS_MAX : 1); i++) { /* the grammar knows nothing of budgets */
-            if (!sampler_draw(sampler, out, logits, g->mask))
+        for (int i = 0; i < MASKED_DRAWS_MAX; i++) {
+            if (!sampler_draw(sampler, out, logits, g->mask)) {
+                if (i) break;
                 return err_set(e, ERR_INTERNAL, "the model gave no usable logits for what the grammar allows");
+            }
             if (take_drawn(g, c, out->token)) return true;
             g->mask[out->token / 64] &= ~(UINT64_C(1) << out->token % 64);
         }

@@ -272,6 +272,8 @@ static bool constrain_and_submit(struct job *job, const struct token_list *promp
 {
     struct local *l = job->local;
     struct engine_reasoning reasoning;
+    if (job->req->thinking == CHAT_THINKING_ON && !l->model.thinking)
+        chat_note(job->req, "thinking: this model does not reason");
     if (!constrain_take(&job->grammar, &l->constraints, job->req, text, e)) return false;
     if (job->grammar.grammar && !engine_ready_grammar(l->engine, e)) return false;
     constrain_reasoning(&reasoning, &l->constraints, job->req, text);
