@@ -26,7 +26,7 @@ struct options_list {
 
 struct options {
     /* the model and the engine */
-    const char *model, *cpu_level, *chat_template_file, *dialect, *repack_cache;
+    const char *model, *cpu_level, *cache_type_k, *cache_type_v, *chat_template_file, *dialect, *repack_cache;
     struct options_list alias;
     uint32_t ctx_size, parallel, threads, batch_size, cache_ram_mib, repack_cache_gib;
     /* the server */

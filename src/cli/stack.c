@@ -91,6 +91,11 @@ static bool fits_memory(const struct gguf *g, struct err *e)
                    (double)available / 1e9);
 }
 
+static bool read_kv_type(enum kv_type *out, const char *flag, const char *text, struct err *e)
+{
+    return kv_type_parse(out, text) || err_set(e, ERR_INVALID, "--%s: expected f16 or q8_0, found \"%s\"", flag, text);
+}
+
 /* The cached image's name in the folder: the model's, and a hash of its path, so that equal names do not meet. */
 static void cache_init(struct panel_cache *cache, char *name, size_t size, const struct stack *s,
                        const struct options *o)
@@ -119,6 +124,10 @@ bool stack_open_model(struct stack *s, const struct options *o, uint32_t threads
     }
     double from = clock_seconds();
     struct progress progress = {.started_s = from};
+    enum kv_type type_k, type_v;
+    if (!read_kv_type(&type_k, "cache-type-k", o->cache_type_k, e) ||
+        !read_kv_type(&type_v, "cache-type-v", o->cache_type_v, e))
+        return false;
     if (!check_only && !fits_memory(s->gguf, e)) return false;
     s->compute = compute_create((int)threads, level, e);
     if (!s->compute) return false;
@@ -127,6 +136,8 @@ bool stack_open_model(struct stack *s, const struct options *o, uint32_t threads
     if (o->repack_cache) cache_init(&cache, cache_name, sizeof cache_name, s, o);
     struct model_options options = {.max_batch_tokens = o->batch_size,
                                     .max_logits = o->parallel > 32 ? o->parallel : 32,
+                                    .type_k = type_k,
+                                    .type_v = type_v,
                                     .check_only = check_only,
                                     .repack_cache = o->repack_cache ? &cache : NULL,
                                     .progress = show_progress,

@@ -65,8 +65,7 @@ static void attend(const struct attention_job *job, const struct tile *t, int fr
         .pages = job->view.base + (size_t)t->kv_head * job->view.head_bytes,
         .table = t->span->table,
         .page_stride = job->view.page_stride,
-        .dim_k = p->dim_k,
-        .dim_v = p->dim_v,
+        .kv = p->kv,
         .group = job->group,
         .pos = t->span->pos + t->token,
         .window = p->window,
@@ -74,7 +73,8 @@ static void attend(const struct attention_job *job, const struct tile *t, int fr
         .softcap = p->softcap,
         .sinks = p->sinks ? p->sinks + t->kv_head * job->group : NULL,
     };
-    const float *q = job->q + (size_t)(t->span->first + t->token) * job->q_stride + t->kv_head * job->group * p->dim_k;
+    const float *q =
+        job->q + (size_t)(t->span->first + t->token) * job->q_stride + t->kv_head * job->group * p->kv.dim_k;
     job->c->kernels.attend(partial + 2 * n, partial, partial + n, &head, q, job->q_stride, t->n_tokens, from, to,
                            job->c->workers[worker].kernel.ptr);
 }
@@ -84,12 +84,12 @@ static void merge(const struct attention_job *job, const struct tile *t, float *
 {
     int n = job->tile_tokens * job->group;
     job->c->kernels.attn_merge(into + 2 * n, into, into + n, from + 2 * n, from, from + n, t->n_tokens * job->group,
-                               job->p.dim_v);
+                               job->p.kv.dim_v);
 }
 
 static void finish(const struct attention_job *job, const struct tile *t, const float *partial)
 {
-    int n = job->tile_tokens * job->group, dim = job->p.dim_v;
+    int n = job->tile_tokens * job->group, dim = job->p.kv.dim_v;
     for (int i = 0; i < t->n_tokens * job->group; i++) {
         int head = t->kv_head * job->group + i % job->group;
         float max = partial[i], sum = partial[n + i], factor = 1;
@@ -210,8 +210,8 @@ void compute_attention(struct compute *c, float *out, size_t out_stride, const s
         if (to - from > job.max_chunks) job.max_chunks = to - from;
     }
     if (longest < job.tile_tokens) job.tile_tokens = longest > 0 ? longest : 1; /* decoding: small partial results */
-    job.partial_floats = ((size_t)job.tile_tokens * (size_t)job.group * (size_t)(p->dim_v + 2) + 15) & ~(size_t)15;
-    job.scratch_bytes = c->kernels.attn_scratch_bytes(job.group, p->dim_k, p->dim_v);
+    job.partial_floats = ((size_t)job.tile_tokens * (size_t)job.group * (size_t)(p->kv.dim_v + 2) + 15) & ~(size_t)15;
+    job.scratch_bytes = c->kernels.attn_scratch_bytes(job.group * job.tile_tokens, p->kv.dim_k, p->kv.dim_v);
     if (job.scratch_bytes < c->kernels.matmul_scratch_bytes) job.scratch_bytes = c->kernels.matmul_scratch_bytes;
     if (n_tiles < 8 * c->n_threads && job.max_chunks > 1 && c->n_threads > 1) {
         shared_scratch_get(c, &c->partials,
@@ -222,7 +222,7 @@ void compute_attention(struct compute *c, float *out, size_t out_stride, const s
         return;
     }
     /* A short decode is not worth a fork: some microseconds of work in all. */
-    double macs = keys * p->n_heads * (p->dim_k + p->dim_v);
+    double macs = keys * p->n_heads * (p->kv.dim_k + p->kv.dim_v);
     if (c->in_step && macs < SHORT_MACS && macs >= 1e5)
         team_run_redoable(c->team, run_tile_apart, commit_tile, &job, sizeof job, n_tiles, 1);
     else compute_for(c, run_tiles, &job, n_tiles, macs < 1e5 ? n_tiles : 1);
@@ -250,8 +250,8 @@ static void store_tokens(void *ctx, int from, int to, int worker)
         const float *k = job->k + (size_t)(job->span->first + t) * job->k_stride;
         const float *v = job->v + (size_t)(job->span->first + t) * job->v_stride;
         for (int h = 0; h < p->n_kv_heads; h++)
-            job->kernels->kv_store(page + (size_t)h * job->view->head_bytes, k + h * p->dim_k, v + h * p->dim_v,
-                                   pos % KV_PAGE_TOKENS, p->dim_k, p->dim_v);
+            job->kernels->kv_store(page + (size_t)h * job->view->head_bytes, &p->kv, k + h * p->kv.dim_k,
+                                   v + h * p->kv.dim_v, pos % KV_PAGE_TOKENS);
     }
 }
 

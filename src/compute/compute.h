@@ -121,7 +121,8 @@ struct kv_view {   /* where one layer's keys and values are */
     size_t page_stride, head_bytes;
 };
 struct attn_params {
-    int n_heads, n_kv_heads, dim_k, dim_v, window;
+    int n_heads, n_kv_heads, window;
+    struct kv_form kv; /* what the pages hold */
     float scale, softcap;
     const float *sinks; /* [n_heads] or NULL */
 };

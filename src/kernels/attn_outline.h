@@ -3,30 +3,45 @@
  * tile's scores over a chunk are float; their softmax weights, times the scales of the values, become 14-bit integers
  * with one scale per 64 keys. The float operations of a query are the same, in the same order, whatever the tile is.
  *
- * A level defines QUERY_TILE, includes this file, defines the vector parts that are declared below (and those of
- * attn_merge.h), and one function a tile size by ATTN_DEFINE_TILE, so that loops over a tile have constant bounds. */
+ * A level defines QUERY_TILE, includes this file and defines the vector parts that are declared below (and those of
+ * attn_common.h); ATTN_DEFINE_PARTS makes a function of the two that depend on the tile's size, so that their loops
+ * have constant bounds. */
 #ifndef KERNELS_ATTN_OUTLINE_H
 #define KERNELS_ATTN_OUTLINE_H
 
-#include "kernels/attn_merge.h"
+#include "kernels/attn_common.h"
 #include "kernels/attn_page.h"
 
 #define ATTN_INLINE static inline __attribute__((always_inline))
 #define SCORE_STRIDE (KV_CHUNK_TOKENS + 16) /* not a power of two: rows must not share cache sets */
 
+struct query_tile {
+    int first, n;   /* queries [first, first + n) of token * group + head */
+    int base;       /* first key of the chunk */
+    int from, to;   /* keys of the chunk that any of them sees */
+    bool streams;   /* the first to read a chunk: its pages are fetched ahead */
+    bool any;       /* has seen a chunk: there is a result to merge with */
+    float *q_scale; /* [blocks of 64][QUERY_TILE] */
+    int32_t *q;     /* [dim_k / 2][size of the tile]: pairs of codes */
+};
+
 struct attn_scratch {
     float scores[QUERY_TILE][SCORE_STRIDE];
     int16_t weights[QUERY_TILE][KV_CHUNK_TOKENS + 32];
     float weight_scale[QUERY_TILE][ATTN_CHUNK_BLOCKS];
-    float q_scale[ATTN_BLOCKS_MAX][QUERY_TILE];
-    int32_t q[]; /* [dim_k / 2][tile]: pairs of codes; then float more[tile][dim_v]: the result of another chunk */
+    float
+        more[]; /* [QUERY_TILE][dim_v]: the result of another chunk; then struct query_tile of all tiles, then theirs */
 };
 
-struct query_tile {
-    int first, n; /* queries [first, first + n) of token * group + head */
-    int base;     /* first key of the chunk */
-    int from, to; /* keys that any of them sees */
-};
+/* Pages lie far from each other, so the hardware does not see the next ones coming: fetches the n pages that follow the
+ * next n of token's, into the second level. */
+ATTN_INLINE void attn_fetch_ahead(const struct attn_head *h, const struct query_tile *q, int token, int n)
+{
+    const size_t bytes = attn_page_bytes(&h->kv);
+    if (!q->streams) return;
+    for (int next = token + 2 * SLOTS; next < q->to && next < token + (2 + n) * SLOTS; next += SLOTS)
+        for (size_t i = 0; i < bytes; i += 64) __builtin_prefetch(attn_page_at(h, next) + i, 0, 2);
+}
 
 /* ---- the level's parts ---- */
 
@@ -35,59 +50,109 @@ static inline float abs_max(const float *x, int n);
 /* codes[n] of x[n], whose largest magnitude is max (codes up to n rounded up to 16 may be written); returns the scale:
  * x = code * scale, |code| <= limit whatever x is. */
 static inline float quantize(int16_t *codes, const float *x, int n, float max, int limit);
-/* s->scores of the tile's n queries (n is constant) over the pages that hold [q->from, q->to). */
-static inline void score_all(struct attn_scratch *s, const struct attn_head *h, const struct query_tile *q, int n);
 /* Softmax of query t over keys [from, to), counted from the chunk's first: s->weights and s->weight_scale of all blocks
  * that hold [q->from, q->to), zero outside [from, to). */
 static inline void row_weights(struct attn_scratch *s, float *max, float *sum, const struct attn_head *h,
                                const struct query_tile *q, int t, int from, int to);
-/* acc[q->n][dim_v] = weights times values of the tile's n queries (n is constant, not below q->n). */
-static inline void weigh_all(float *acc, const struct attn_scratch *s, const struct attn_head *h,
-                             const struct query_tile *q, int n);
+/* s->scores of the tile's n queries over the pages that hold [q->from, q->to); keys are of `type`. */
+ATTN_INLINE void score_all(struct attn_scratch *s, const struct attn_head *h, const struct query_tile *q, const int n,
+                           const enum kv_type type);
+/* acc[q->n][dim_v] = weights times values (of `type`) of the tile's n queries, n >= q->n. */
+ATTN_INLINE void weigh_all(float *acc, const struct attn_scratch *s, const struct attn_head *h,
+                           const struct query_tile *q, const int n, const enum kv_type type);
+
+typedef void attn_score_fn(struct attn_scratch *s, const struct attn_head *h, const struct query_tile *q);
+typedef void attn_weigh_fn(float *acc, const struct attn_scratch *s, const struct attn_head *h,
+                           const struct query_tile *q);
+struct attn_parts { /* for tiles of one size */
+    attn_score_fn *score[KV_TYPE_N];
+    attn_weigh_fn *weigh[KV_TYPE_N];
+};
+#define ATTN_DEFINE_PARTS_OF(n, type)                                                                            \
+    static __attribute__((noinline)) void score_##n##type(struct attn_scratch *s, const struct attn_head *h,     \
+                                                          const struct query_tile *q)                            \
+    {                                                                                                            \
+        score_all(s, h, q, n, type);                                                                             \
+    }                                                                                                            \
+    static __attribute__((noinline)) void weigh_##n##type(float *acc, const struct attn_scratch *s,              \
+                                                          const struct attn_head *h, const struct query_tile *q) \
+    {                                                                                                            \
+        weigh_all(acc, s, h, q, n, type);                                                                        \
+    }
+#define ATTN_DEFINE_PARTS(n)                                                             \
+    ATTN_DEFINE_PARTS_OF(n, KV_F16)                                                      \
+    ATTN_DEFINE_PARTS_OF(n, KV_Q8_0)                                                     \
+    static const struct attn_parts parts_##n = {{score_##n##KV_F16, score_##n##KV_Q8_0}, \
+                                                {weigh_##n##KV_F16, weigh_##n##KV_Q8_0}};
 
 /* ---- storing ---- */
 
-static size_t attn_scratch_bytes(int group, int dim_k, int dim_v)
+/* codes[2 * n] as pairs into to, SLOTS pairs from one to the next. */
+static inline void pairs_store(uint8_t *to, const int16_t *codes, int n, enum kv_type type)
 {
-    (void)group;
-    return sizeof(struct attn_scratch) + (size_t)(dim_k / 2 + dim_v) * QUERY_TILE * sizeof(int32_t);
+    for (int i = 0; i < n; i++, codes += 2) {
+        if (type == KV_Q8_0) {
+            to[i * 2 * SLOTS] = (uint8_t)codes[0];
+            to[i * 2 * SLOTS + 1] = (uint8_t)codes[1];
+        } else {
+            memcpy(to + i * 4 * SLOTS, codes, 4);
+        }
+    }
 }
 
-static void kv_store(void *page, const float *k, const float *v, int slot, int dim_k, int dim_v)
+/* A block of a key, or of a query that meets such keys, as it is quantised: x itself, or rotated. */
+static inline const float *key_block(float *rotated, const float *x, int n, enum kv_type type)
 {
+    if (type != KV_Q8_0) return x;
+    attn_rotated_block(rotated, x, n);
+    return rotated;
+}
+
+static void kv_store(void *page, const struct kv_form *kv, const float *k, const float *v, int slot)
+{
+    float rotated[ATTN_BLOCK];
     int16_t codes[ATTN_BLOCK];
-    int32_t *pairs = (int32_t *)page + slot;
-    float *scales = (float *)attn_k_scales(page, dim_k, dim_v) + slot;
-    for (int d = 0; d < dim_k; d += ATTN_BLOCK, scales += SLOTS) {
-        int n = dim_k - d < ATTN_BLOCK ? dim_k - d : ATTN_BLOCK;
-        *scales = quantize(codes, k + d, n, abs_max(k + d, n), KEY_MAX);
-        for (int i = 0; i < n; i += 2) memcpy(pairs + (d + i) / 2 * SLOTS, codes + i, 4);
+    const int key_size = attn_code_size(kv->type_k);
+    uint8_t *to = (uint8_t *)page + slot * 2 * key_size;
+    float *scale = (float *)(void *)((uint8_t *)page + attn_k_scale_offset(kv)) + slot;
+    for (int d = 0; d < kv->dim_k; d += ATTN_BLOCK, scale += SLOTS) {
+        int n = kv->dim_k - d < ATTN_BLOCK ? kv->dim_k - d : ATTN_BLOCK;
+        const float *x = key_block(rotated, k + d, n, kv->type_k);
+        *scale = quantize(codes, x, n, abs_max(x, n), attn_key_max(kv->type_k));
+        pairs_store(to + d * SLOTS * key_size, codes, n / 2, kv->type_k);
     }
-    const int v_dims = attn_v_dims(dim_v);
-    int16_t *to = (int16_t *)page + (size_t)dim_k * SLOTS + (size_t)(slot / 2 * 2) * (size_t)v_dims + slot % 2;
-    float max = abs_max(v, dim_v);
+    const int v_dims = attn_v_dims(kv->dim_v), value_size = attn_code_size(kv->type_v);
+    to = (uint8_t *)page + attn_v_offset(kv) + (slot / 2 * 2 * v_dims + slot % 2) * value_size;
+    scale = (float *)(void *)((uint8_t *)page + attn_v_scale_offset(kv)) + slot;
+    float max = abs_max(v, kv->dim_v);
     for (int d = 0; d < v_dims; d += 16) {
-        int n = dim_v - d < 16 ? dim_v - d : 16;
+        int n = kv->dim_v - d < 16 ? kv->dim_v - d : 16;
         memset(codes, 0, 16 * sizeof *codes);
-        *scales = quantize(codes, v + d, n, max, VALUE_MAX);
-        for (int i = 0; i < 16; i++) to[(d + i) * 2] = codes[i];
+        *scale = quantize(codes, v + d, n, max, attn_value_max(kv->type_v));
+        for (int i = 0; i < 16; i++) memcpy(to + (d + i) * 2 * value_size, codes + i, (size_t)value_size);
     }
 }
 
-/* q[pair][size] and their scales, times the scale of scores; the padding is zero. */
-static void queries_pack(struct attn_scratch *s, const struct attn_head *h, const struct query_tile *tile,
-                         const float *q, size_t q_stride, int size)
+/* The tile's queries and their scales, times the scale of scores; the padding up to size is zero. */
+static void queries_pack(const struct query_tile *tile, const struct attn_head *h, const float *q, size_t q_stride,
+                         int size)
 {
+    float rotated[ATTN_BLOCK];
     int16_t codes[ATTN_BLOCK];
     for (int t = 0; t < size; t++) {
         int i = tile->first + t;
-        const float *row = t < tile->n ? q + (size_t)(i / h->group) * q_stride + i % h->group * h->dim_k : NULL;
-        for (int d = 0; d < h->dim_k; d += ATTN_BLOCK) {
-            int n = h->dim_k - d < ATTN_BLOCK ? h->dim_k - d : ATTN_BLOCK;
+        const float *row = t < tile->n ? q + (size_t)(i / h->group) * q_stride + i % h->group * h->kv.dim_k : NULL;
+        for (int d = 0; d < h->kv.dim_k; d += ATTN_BLOCK) {
+            int n = h->kv.dim_k - d < ATTN_BLOCK ? h->kv.dim_k - d : ATTN_BLOCK;
             memset(codes, 0, sizeof codes);
-            float scale = row ? quantize(codes, row + d, n, abs_max(row + d, n), QUERY_MAX) : 0;
-            s->q_scale[d / ATTN_BLOCK][t] = scale * h->scale;
-            int32_t *to = s->q + d / 2 * size + t;
+            float scale = 0;
+            if (row) {
+                const float *x = key_block(rotated, row + d, n, h->kv.type_k);
+                scale = quantize(codes, x, n, abs_max(x, n), QUERY_MAX) * h->scale;
+                if (x == rotated) scale /= (float)attn_rotation(n);
+            }
+            tile->q_scale[d / ATTN_BLOCK * QUERY_TILE + t] = scale;
+            int32_t *to = tile->q + d / 2 * size + t;
             for (int j = 0; j < n; j += 2, to += size) memcpy(to, codes + j, 4);
         }
     }
@@ -96,10 +161,10 @@ static void queries_pack(struct attn_scratch *s, const struct attn_head *h, cons
 /* ---- the walk ---- */
 
 /* One chunk. */
-ATTN_INLINE void chunk_run(float *acc, float *max, float *sum, const struct attn_head *h, const struct query_tile *q,
-                           struct attn_scratch *s, const int n)
+static void chunk_run(float *acc, float *max, float *sum, const struct attn_head *h, const struct query_tile *q,
+                      struct attn_scratch *s, const struct attn_parts *parts)
 {
-    score_all(s, h, q, n);
+    parts->score[h->kv.type_k](s, h, q);
     for (int t = 0; t < q->n; t++) {
         int from, to;
         attn_visible(&from, &to, h, (q->first + t) / h->group, q->base / KV_CHUNK_TOKENS);
@@ -111,7 +176,7 @@ ATTN_INLINE void chunk_run(float *acc, float *max, float *sum, const struct attn
             memset(s->weight_scale[t], 0, sizeof s->weight_scale[t]);
         }
     }
-    weigh_all(acc, s, h, q, n);
+    parts->weigh[h->kv.type_v](acc, s, h, q);
 }
 
 /* The part of a chunk that the tile's queries see; false: nothing. */
@@ -124,47 +189,70 @@ static bool tile_keys(struct query_tile *tile, const struct attn_head *h, int ch
     return tile->from < tile->base + KV_CHUNK_TOKENS && tile->to > tile->from;
 }
 
-ATTN_INLINE void tile_run(float *acc, float *max, float *sum, const struct attn_head *h, struct query_tile *q,
-                          int chunk_from, int chunk_to, struct attn_scratch *s, const int n)
+/* A chunk's keys and values are read by all tiles before the next chunk: they stay in the cache. */
+static void tile_run(float *acc, float *max, float *sum, const struct attn_head *h, struct query_tile *q, int chunk,
+                     struct attn_scratch *s, const struct attn_parts *parts)
 {
-    float *more = (float *)(void *)(s->q + h->dim_k / 2 * QUERY_TILE), more_max[QUERY_TILE], more_sum[QUERY_TILE];
-    bool any = false;
-    for (int chunk = chunk_from; chunk < chunk_to; chunk++) {
-        if (!tile_keys(q, h, chunk)) continue;
-        if (any) {
-            chunk_run(more, more_max, more_sum, h, q, s, n);
-            attn_merge(acc, max, sum, more, more_max, more_sum, q->n, h->dim_v);
-        } else {
-            chunk_run(acc, max, sum, h, q, s, n);
-        }
-        any = true;
+    float more_max[QUERY_TILE], more_sum[QUERY_TILE];
+    if (!tile_keys(q, h, chunk)) return;
+    if (q->any) {
+        chunk_run(s->more, more_max, more_sum, h, q, s, parts);
+        attn_merge(acc, max, sum, s->more, more_max, more_sum, q->n, h->kv.dim_v);
+    } else {
+        chunk_run(acc, max, sum, h, q, s, parts);
     }
-    if (any) return;
-    for (int t = 0; t < q->n; t++) max[t] = -INFINITY, sum[t] = 0;
-    memset(acc, 0, (size_t)(q->n * h->dim_v) * sizeof *acc);
+    q->any = true;
 }
 
-typedef void attn_tile_fn(float *acc, float *max, float *sum, const struct attn_head *h, struct query_tile *q, int from,
-                          int to, struct attn_scratch *s);
-#define ATTN_DEFINE_TILE(n)                                                                                        \
-    static __attribute__((noinline)) void tile_##n(float *acc, float *max, float *sum, const struct attn_head *h,  \
-                                                   struct query_tile *q, int from, int to, struct attn_scratch *s) \
-    {                                                                                                              \
-        tile_run(acc, max, sum, h, q, from, to, s, n);                                                             \
-    }
-
-/* kernels.attend but for tiles[QUERY_TILE + 1]: functions by size; the smallest that holds a size is used. */
-ATTN_INLINE void attend_by(attn_tile_fn *const *tiles, float *acc, float *max, float *sum, const struct attn_head *h,
-                           const float *q, size_t q_stride, int n_tokens, int chunk_from, int chunk_to,
-                           struct attn_scratch *s)
+static int attn_tiles(int n_queries)
 {
-    int n = n_tokens * h->group;
-    for (int i = 0; i < n; i += QUERY_TILE) {
-        struct query_tile tile = {.first = i, .n = n - i < QUERY_TILE ? n - i : QUERY_TILE};
-        int size = tile.n;
-        while (!tiles[size]) size++;
-        queries_pack(s, h, &tile, q, q_stride, size);
-        tiles[size](acc + i * h->dim_v, max + i, sum + i, h, &tile, chunk_from, chunk_to, s);
+    return (n_queries + QUERY_TILE - 1) / QUERY_TILE;
+}
+
+/* Floats of a tile's queries and their scales. */
+static int attn_tile_floats(int dim_k)
+{
+    return ((dim_k + ATTN_BLOCK - 1) / ATTN_BLOCK + dim_k / 2) * QUERY_TILE;
+}
+
+static size_t attn_scratch_bytes(int n_queries, int dim_k, int dim_v)
+{
+    size_t tile = sizeof(struct query_tile) + (size_t)attn_tile_floats(dim_k) * sizeof(float);
+    return sizeof(struct attn_scratch) + (size_t)dim_v * QUERY_TILE * sizeof(float) +
+           (size_t)attn_tiles(n_queries) * tile;
+}
+
+/* kernels.attend but for parts[QUERY_TILE + 1], by size of the tile; the smallest that holds a size is used. */
+static void attend_by(const struct attn_parts *const *parts, float *acc, float *max, float *sum,
+                      const struct attn_head *h, const float *q, size_t q_stride, int n_tokens, int chunk_from,
+                      int chunk_to, struct attn_scratch *s)
+{
+    const int n = n_tokens * h->group, n_tiles = attn_tiles(n), dim_v = h->kv.dim_v;
+    struct query_tile *tiles = (struct query_tile *)(void *)(s->more + dim_v * QUERY_TILE);
+    float *rest = (float *)(void *)(tiles + n_tiles);
+    int size = QUERY_TILE;
+    for (int i = 0; i < n_tiles; i++, rest += attn_tile_floats(h->kv.dim_k)) {
+        struct query_tile *t = &tiles[i];
+        *t = (struct query_tile){.first = i * QUERY_TILE, .n = QUERY_TILE, .streams = i == 0};
+        if (i == n_tiles - 1) { /* the only one that is not full */
+            t->n = n - t->first;
+            size = t->n;
+            while (!parts[size]) size++;
+        }
+        t->q_scale = rest;
+        t->q = (int32_t *)(void *)(rest + (h->kv.dim_k + ATTN_BLOCK - 1) / ATTN_BLOCK * QUERY_TILE);
+        queries_pack(t, h, q, q_stride, size);
+    }
+    for (int chunk = chunk_from; chunk < chunk_to; chunk++)
+        for (int i = 0; i < n_tiles; i++) {
+            const int first = tiles[i].first;
+            tile_run(acc + first * dim_v, max + first, sum + first, h, &tiles[i], chunk, s,
+                     parts[i == n_tiles - 1 ? size : QUERY_TILE]);
+        }
+    for (int i = 0; i < n_tiles; i++) {
+        if (tiles[i].any) continue;
+        for (int t = tiles[i].first; t < tiles[i].first + tiles[i].n; t++) max[t] = -INFINITY, sum[t] = 0;
+        memset(acc + tiles[i].first * dim_v, 0, (size_t)(tiles[i].n * dim_v) * sizeof *acc);
     }
 }
 

@@ -1,60 +1,78 @@
-/* attn_page: the KV page of the levels avx2, avx512 and amx: 16-bit fixed point. Integer dot products are exact, so
- * their order is free: the same numbers come out whatever the tile. Products of pairs (VPMADDWD, VPDPWSSD) run at twice
- * the rate of float FMA and need no conversion, which is what decoding at depth would be bound by.
+/* attn_page: the KV page of the levels avx2, avx512 and amx: fixed point with codes of 16 or 8 bits. Integer dot
+ * products are exact, so their order is free: the same numbers come out whatever the tile. Products of pairs (VPMADDWD,
+ * VPDPWSSD) run at twice the rate of float FMA; 8-bit codes are widened when they are loaded.
  *
- *   i16 k[dim_k / 2][32 tokens][2]       pairs of elements; k = code * k_scale[element / 64][token]
- *   i16 v[32 tokens / 2][v_dims][2]      pairs of tokens;   v = code * v_scale[token]; dim_v padded with zeros to 16
+ *   code k[dim_k / 2][32 tokens][2]       pairs of elements; k = code * k_scale[element / 64][token]
+ *   code v[32 tokens / 2][v_dims][2]      pairs of tokens;   v = code * v_scale[token]; dim_v padded with zeros to 16
  *   f32 k_scale[ceil(dim_k / 64)][32], v_scale[32]
  *
- * Codes reach KEY_MAX and VALUE_MAX, queries QUERY_MAX, softmax weights WEIGHT_MAX, such that 64 products cannot
- * overflow 32 bits. What a code loses is 1/8190 of the largest element of its block at most: about what f16 loses.
- * Slots that hold no token yet may hold anything; what is computed from them is never used. */
+ * 8-bit keys, and the queries that meet them, are rotated first, by blocks of 64 (attn_common.h).
+ * Codes reach attn_key_max and attn_value_max, queries QUERY_MAX, softmax weights WEIGHT_MAX, such that 64 products
+ * cannot overflow 32 bits. What a 16-bit code loses is 1/8190 of the largest element of its block at most: about what
+ * f16 loses. Slots that hold no token yet may hold anything; what is computed from them is never used. */
 #ifndef KERNELS_ATTN_PAGE_H
 #define KERNELS_ATTN_PAGE_H
 
-#include "kernels/kernels.h"
+#include "kernels/attn_common.h"
 
 #define SLOTS KV_PAGE_TOKENS
-#define ATTN_BLOCK 64 /* elements of a key with one scale; keys whose softmax weights have one scale */
+#define ATTN_BLOCK \
+    ATTN_ROTATED /* elements of a key or query with one scale; keys whose softmax weights have one scale */
 #define QUERY_MAX 8191
-#define KEY_MAX 4095
+#define KEY_MAX_16 4095
 #define WEIGHT_MAX 16383
-#define VALUE_MAX 2047
-#define ATTN_TINY 1e-30f   /* blocks below it are zeros: 1 / x would overflow */
-#define ATTN_HUGE 1e30f    /* elements are clamped to it: scales stay finite */
-#define ATTN_BLOCKS_MAX 16 /* of a head of 1024 */
+#define VALUE_MAX_16 2047
+#define CODE_MAX_8 127
+#define ATTN_TINY 1e-30f /* blocks below it are zeros: 1 / x would overflow */
+#define ATTN_HUGE 1e30f  /* elements are clamped to it: scales stay finite */
+/* Softmax weights are at least 2 to this, relative to the largest: 2^24 of them would not change a float. Less would
+ * make denormal numbers, and every one of those costs as much as a hundred products. */
+#define ATTN_LEAST (-64.0f)
 #define ATTN_CHUNK_BLOCKS (KV_CHUNK_TOKENS / ATTN_BLOCK)
 
-_Static_assert((int64_t)ATTN_BLOCK *QUERY_MAX *KEY_MAX <= INT32_MAX, "scores fit");
-_Static_assert((int64_t)ATTN_BLOCK *WEIGHT_MAX *VALUE_MAX <= INT32_MAX, "values fit");
+_Static_assert((int64_t)ATTN_BLOCK *QUERY_MAX *KEY_MAX_16 <= INT32_MAX, "scores fit");
+_Static_assert((int64_t)ATTN_BLOCK *WEIGHT_MAX *VALUE_MAX_16 <= INT32_MAX, "values fit");
 
+static inline int attn_code_size(enum kv_type type)
+{
+    return type == KV_Q8_0 ? 1 : 2;
+}
+static inline int attn_key_max(enum kv_type type)
+{
+    return type == KV_Q8_0 ? CODE_MAX_8 : KEY_MAX_16;
+}
+static inline int attn_value_max(enum kv_type type)
+{
+    return type == KV_Q8_0 ? CODE_MAX_8 : VALUE_MAX_16;
+}
 static inline int attn_v_dims(int dim_v)
 {
     return (dim_v + 15) / 16 * 16;
 }
-static inline int attn_k_blocks(int dim_k)
+static inline int attn_k_blocks(const struct kv_form *kv)
 {
-    return (dim_k + ATTN_BLOCK - 1) / ATTN_BLOCK;
+    return (kv->dim_k + ATTN_BLOCK - 1) / ATTN_BLOCK;
 }
-static inline size_t attn_code_bytes(int dim_k, int dim_v)
+/* Where the values, the scales of keys and those of values are in a page. */
+static inline size_t attn_v_offset(const struct kv_form *kv)
 {
-    return (size_t)SLOTS * (size_t)(dim_k + attn_v_dims(dim_v)) * sizeof(int16_t);
+    return (size_t)SLOTS * (size_t)(kv->dim_k * attn_code_size(kv->type_k));
 }
-static inline size_t attn_page_bytes(int dim_k, int dim_v)
+static inline size_t attn_k_scale_offset(const struct kv_form *kv)
 {
-    return attn_code_bytes(dim_k, dim_v) + (size_t)SLOTS * (size_t)(attn_k_blocks(dim_k) + 1) * sizeof(float);
+    return attn_v_offset(kv) + (size_t)SLOTS * (size_t)(attn_v_dims(kv->dim_v) * attn_code_size(kv->type_v));
+}
+static inline size_t attn_v_scale_offset(const struct kv_form *kv)
+{
+    return attn_k_scale_offset(kv) + (size_t)SLOTS * (size_t)attn_k_blocks(kv) * sizeof(float);
+}
+static inline size_t attn_page_bytes(const struct kv_form *kv)
+{
+    return attn_v_scale_offset(kv) + SLOTS * sizeof(float);
 }
 static inline const uint8_t *attn_page_at(const struct attn_head *h, int token)
 {
     return h->pages + (size_t)h->table[token / SLOTS] * h->page_stride;
-}
-static inline const float *attn_k_scales(const uint8_t *page, int dim_k, int dim_v)
-{
-    return (const float *)(const void *)(page + attn_code_bytes(dim_k, dim_v));
-}
-static inline const float *attn_v_scales(const uint8_t *page, int dim_k, int dim_v)
-{
-    return attn_k_scales(page, dim_k, dim_v) + SLOTS * attn_k_blocks(dim_k);
 }
 
 /* The keys of a chunk that a query sees, as [from, to). */

@@ -32,6 +32,23 @@ bool cpu_level_parse(enum cpu_level *level, const char *name)
     return false;
 }
 
+static const char *const kv_names[KV_TYPE_N] = {"f16", "q8_0"};
+
+const char *kv_type_name(enum kv_type type)
+{
+    return kv_names[type];
+}
+
+bool kv_type_parse(enum kv_type *type, const char *name)
+{
+    for (int i = 0; i < KV_TYPE_N; i++)
+        if (strcmp(name, kv_names[i]) == 0) {
+            *type = (enum kv_type)i;
+            return true;
+        }
+    return false;
+}
+
 #if defined(__x86_64__)
 struct cpu_features {
     unsigned leaf1_ecx, leaf7_ebx, leaf7_ecx, leaf7_edx;

@@ -50,6 +50,13 @@ struct matmul_kernel {
 /* ---- attention over paged KV ----
  * A KV page holds KV_PAGE_TOKENS tokens of one layer and one KV head, in a layout private to the level. */
 #define KV_PAGE_TOKENS 32
+/* How exactly a page keeps its numbers: 16 bits each (f16, or fixed point that loses as little), or 8 bits with scales:
+ * half the bytes, which is what decoding at depth is bound by. */
+enum kv_type { KV_F16, KV_Q8_0, KV_TYPE_N };
+struct kv_form {
+    int dim_k, dim_v; /* head sizes; multiples of 8 */
+    enum kv_type type_k, type_v;
+};
 /* Keys are visited in chunks of this many (a multiple of KV_PAGE_TOKENS), counted from position 0: a chunk gives a
  * partial result and partials are merged in order, in prefill and decode alike, so that results depend neither on the
  * number of threads nor on the batch. */
@@ -59,7 +66,7 @@ struct attn_head {         /* one KV head of one sequence, with the query heads 
     const uint8_t *pages;  /* page i is at pages + table[i] * page_stride */
     const uint32_t *table; /* [ceil((pos + n_tokens) / KV_PAGE_TOKENS)] */
     size_t page_stride;
-    int dim_k, dim_v;   /* head sizes; multiples of 8 */
+    struct kv_form kv;
     int group;          /* query heads per KV head */
     int pos;            /* position of query token 0 */
     int window;         /* keys with q - key >= window are not seen; 0 = no window */
@@ -75,9 +82,9 @@ struct kernels {
     struct matmul_kernel matmul[QUANT_N]; /* matmul == NULL: no weights of that type */
     size_t matmul_scratch_bytes;
 
-    size_t (*kv_page_bytes)(int dim_k, int dim_v); /* a multiple of 64 */
+    size_t (*kv_page_bytes)(const struct kv_form *kv); /* a multiple of 64 */
     /* Keys and values of token `slot` (0 .. KV_PAGE_TOKENS-1) into a page. */
-    void (*kv_store)(void *page, const float *k, const float *v, int slot, int dim_k, int dim_v);
+    void (*kv_store)(void *page, const struct kv_form *kv, const float *k, const float *v, int slot);
     /* Partial attention of n_tokens consecutive queries (token t at position pos + t, head g of the group at
      * q + t * q_stride + g * dim_k) over the keys of the chunks [chunk_from, chunk_to) that each may see (causal and
      * window). acc[t][g][dim_v] = sum exp(s - max) * v; max[t][g] and sum[t][g] of the softmax. Queries that see
@@ -88,7 +95,7 @@ struct kernels {
     /* Merges the partial results (more_*) of n queries into others: acc[n][dim_v], max[n], sum[n]. */
     void (*attn_merge)(float *acc, float *max, float *sum, const float *more_acc, const float *more_max,
                        const float *more_sum, int n, int dim_v);
-    size_t (*attn_scratch_bytes)(int group, int dim_k, int dim_v);
+    size_t (*attn_scratch_bytes)(int n_queries, int dim_k, int dim_v); /* of n_tokens * group queries */
 
     /* ---- element-wise, rows of n floats ---- */
     void (*rmsnorm)(float *y, const float *x, const float *weight, int n,
@@ -117,6 +124,9 @@ enum cpu_level cpu_level_detect(void);
 enum cpu_level cpu_level_default(void);
 const char *cpu_level_name(enum cpu_level level);
 bool cpu_level_parse(enum cpu_level *level, const char *name);
+/* "f16", "q8_0": the names that users of GGUF engines know. */
+const char *kv_type_name(enum kv_type type);
+bool kv_type_parse(enum kv_type *type, const char *name);
 /* Fills k for a level; the caller makes sure that the CPU has it (cpu_level_detect() >= level). */
 void kernels_init(struct kernels *k, enum cpu_level level);
 

@@ -43,7 +43,7 @@ static bool plan_pages(struct model *m, struct err *e)
     const struct hparams *h = &m->hp;
     size_t layer_bytes;
     if (!m->k) return true;
-    m->head_bytes = m->k->kv_page_bytes(h->dim_k, h->dim_v);
+    m->head_bytes = m->k->kv_page_bytes(&m->kv);
     if (!size_mul(&layer_bytes, m->head_bytes, (size_t)h->n_kv_heads) ||
         !size_mul(&m->page_bytes, layer_bytes, (size_t)h->n_layers)) {
         return err_set(e, ERR_TOO_LARGE, "a KV page of %d layers with %d heads of %d is too large", h->n_layers,
@@ -131,6 +131,7 @@ static bool open_model(struct model *m, const struct model_options *o, struct er
     memset(m->layers, 0, sizeof *m->layers * (size_t)h->n_layers);
     m->embd_scale = 1;
     m->query_scale = 1.0f / sqrtf((float)h->dim_k);
+    m->kv = (struct kv_form){h->dim_k, h->dim_v, o ? o->type_k : KV_F16, o ? o->type_v : KV_F16};
     count_params(m);
     return plan_pages(m, e) && load(m, e);
 }

@@ -34,6 +34,7 @@ struct model_info {
 struct model_options {
     uint32_t max_batch_tokens;                /* most tokens of a step; 0 = 512 */
     uint32_t max_logits;                      /* most logit rows of a step; 0 = 32 */
+    enum kv_type type_k, type_v;              /* how exactly pages keep keys and values */
     bool check_only;                          /* read and check everything, pack no weights: for inspect */
     void (*progress)(void *ctx, double done); /* 0..1 while packing; may be NULL */
     void *progress_ctx;

@@ -149,6 +149,7 @@ struct model {
     const struct model_options *options; /* the caller's, while the model is opened */
     bool check_only;
     int max_batch, max_logits;
+    struct kv_form kv; /* of the pages */
     size_t page_bytes, head_bytes;
 
     const struct gguf_tensor *token_embd; /* rows are read from the mapped file */

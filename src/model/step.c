@@ -249,8 +249,7 @@ static void run_attention(const struct model *m, struct step *s, const struct la
     const struct kv_view view = {s->kv_base + layer->kv_offset, m->page_bytes, m->head_bytes};
     const struct attn_params p = {.n_heads = h->n_heads,
                                   .n_kv_heads = h->n_kv_heads,
-                                  .dim_k = h->dim_k,
-                                  .dim_v = h->dim_v,
+                                  .kv = m->kv,
                                   .window = a->window,
                                   .scale = m->query_scale,
                                   .softcap = h->attn_softcap};

@@ -103,11 +103,12 @@ static void nothing(void *ctx, int from, int to, int worker)
     (void)ctx, (void)from, (void)to, (void)worker;
 }
 
-static void bench_attention(struct compute *c, int n_heads, int n_kv_heads, int dim, int pos, int n_tokens)
+static void bench_attention(struct compute *c, int n_heads, int n_kv_heads, int dim, int pos, int n_tokens,
+                            enum kv_type type)
 {
     const struct kernels *k = compute_kernels(c);
-    struct attn_params p = {n_heads, n_kv_heads, dim, dim, 0, 0.125f, 0, NULL};
-    size_t head_bytes = k->kv_page_bytes(dim, dim), page_bytes = head_bytes * (size_t)n_kv_heads;
+    struct attn_params p = {n_heads, n_kv_heads, 0, {dim, dim, type, type}, 0.125f, 0, NULL};
+    size_t head_bytes = k->kv_page_bytes(&p.kv), page_bytes = head_bytes * (size_t)n_kv_heads;
     uint32_t table[1024];
     int n = pos + n_tokens, n_pages = (n + KV_PAGE_TOKENS - 1) / KV_PAGE_TOKENS;
     for (int i = 0; i < n_pages; i++) table[i] = (uint32_t)i;
@@ -125,8 +126,9 @@ static void bench_attention(struct compute *c, int n_heads, int n_kv_heads, int 
         v[run] = (seconds() - start) / 10;
     }
     double s = median(v), keys = (double)n_tokens * (pos + n_tokens * 0.5 + 0.5);
-    printf("attention heads %d/%d dim %d: %d queries at %d: %.1f us, %.0f GMAC/s, KV %.1f GB/s\n", n_heads, n_kv_heads,
-           dim, n_tokens, pos, s * 1e6, keys * n_heads * 2 * dim / s / 1e9, (double)n * n_kv_heads * 4 * dim / s / 1e9);
+    printf("attention %s heads %d/%d dim %d: %d queries at %d: %.1f us, %.0f GMAC/s, KV %.1f GB/s\n",
+           kv_type_name(type), n_heads, n_kv_heads, dim, n_tokens, pos, s * 1e6, keys * n_heads * 2 * dim / s / 1e9,
+           (double)n / KV_PAGE_TOKENS * (double)page_bytes / s / 1e9);
     mem_unmap(view.base, page_bytes * (size_t)n_pages);
     mem_free(kv);
     mem_free(q);
@@ -150,12 +152,15 @@ int bench(enum cpu_level level, int n_threads, const char *filter)
     for (int i = 0; i < 10000; i++) compute_for(c, nothing, NULL, 16, 4);
     printf("fork and join: %.2f us\n", (seconds() - start) / 10000 * 1e6);
     if (!filter || !strcmp(filter, "attention")) {
-        bench_attention(c, 9, 3, 64, 0, 512);
-        bench_attention(c, 9, 3, 64, 0, 4096);
-        bench_attention(c, 12, 2, 128, 0, 512);
-        bench_attention(c, 9, 3, 64, 256, 1);
-        bench_attention(c, 9, 3, 64, 4096, 1);
-        bench_attention(c, 12, 2, 128, 4096, 1);
+        for (int type = 0; type < KV_TYPE_N; type++) {
+            enum kv_type kv = (enum kv_type)type;
+            bench_attention(c, 9, 3, 64, 0, 512, kv);
+            bench_attention(c, 9, 3, 64, 0, 4096, kv);
+            bench_attention(c, 12, 2, 128, 0, 512, kv);
+            bench_attention(c, 9, 3, 64, 256, 1, kv);
+            bench_attention(c, 9, 3, 64, 4096, 1, kv);
+            bench_attention(c, 12, 2, 128, 4096, 1, kv);
+        }
     }
     for (int type = 0; type < QUANT_N; type++) {
         const struct quant_format *f = quant_format_get((uint32_t)type);

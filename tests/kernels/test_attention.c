@@ -7,12 +7,13 @@
 #include "base/alloc.h"
 #include "harness.h"
 
-/* Largest error of an output as a share of the largest value: keys and values are kept in 16 bits (f16 or fixed point),
- * queries and weights in float or 14 bits. */
-#define VALUE_ERROR 1e-3
+/* Largest error of an output as a share of the largest value: by how exactly keys and values are kept; queries and
+ * weights are float or have 14 bits. */
+static const double key_error[KV_TYPE_N] = {5e-4, 3e-2}, value_error[KV_TYPE_N] = {5e-4, 5e-3};
 
 struct shape {
-    int dim_k, dim_v, group, pos, n_tokens, window;
+    struct kv_form kv;
+    int group, pos, n_tokens, window;
     float softcap;
 };
 
@@ -29,18 +30,18 @@ static void reference(double *out, const struct shape *s, const struct keys *key
     double *score = mem_alloc((size_t)(last + 1) * sizeof *score);
     for (int i = from; i <= last; i++) {
         score[i] = 0;
-        for (int d = 0; d < s->dim_k; d++) score[i] += (double)q[d] * (double)keys->k[i * s->dim_k + d];
+        for (int d = 0; d < s->kv.dim_k; d++) score[i] += (double)q[d] * (double)keys->k[i * s->kv.dim_k + d];
         score[i] *= (double)scale;
         if (s->softcap > 0) score[i] = (double)s->softcap * tanh(score[i] / (double)s->softcap);
         max = fmax(max, score[i]);
     }
-    for (int d = 0; d < s->dim_v; d++) out[d] = 0;
+    for (int d = 0; d < s->kv.dim_v; d++) out[d] = 0;
     for (int i = from; i <= last; i++) {
         double p = exp(score[i] - max);
         sum += p;
-        for (int d = 0; d < s->dim_v; d++) out[d] += p * (double)keys->v[i * s->dim_v + d];
+        for (int d = 0; d < s->kv.dim_v; d++) out[d] += p * (double)keys->v[i * s->kv.dim_v + d];
     }
-    for (int d = 0; d < s->dim_v; d++) out[d] /= sum;
+    for (int d = 0; d < s->kv.dim_v; d++) out[d] /= sum;
     mem_free(score);
 }
 
@@ -48,11 +49,11 @@ static void reference(double *out, const struct shape *s, const struct keys *key
 static void attend_all(struct test *t, float *out, struct attn_head *h, const float *q, size_t q_stride, int n_tokens,
                        bool apart)
 {
-    int n = n_tokens * h->group, dim = h->dim_v, n_chunks = (h->pos + n_tokens - 1) / KV_CHUNK_TOKENS + 1;
+    int n = n_tokens * h->group, dim = h->kv.dim_v, n_chunks = (h->pos + n_tokens - 1) / KV_CHUNK_TOKENS + 1;
     float *acc = guarded((size_t)(n * dim) * 4, 4), *max = guarded((size_t)n * 4, 4), *sum = guarded((size_t)n * 4, 4);
     float *more = guarded((size_t)(n * dim) * 4, 4), *more_max = guarded((size_t)n * 4, 4);
     float *more_sum = guarded((size_t)n * 4, 4);
-    void *scratch = guarded(t->k.attn_scratch_bytes(h->group, h->dim_k, h->dim_v), 64);
+    void *scratch = guarded(t->k.attn_scratch_bytes(n, h->kv.dim_k, h->kv.dim_v), 64);
     t->k.attend(acc, max, sum, h, q, q_stride, n_tokens, 0, apart ? 1 : n_chunks, scratch);
     for (int chunk = 1; apart && chunk < n_chunks; chunk++) {
         t->k.attend(more, more_max, more_sum, h, q, q_stride, n_tokens, chunk, chunk + 1, scratch);
@@ -69,13 +70,13 @@ static void test_shape(struct test *t, const struct shape *s)
 {
     struct keys keys = {.n = s->pos + s->n_tokens};
     int n_pages = (keys.n + KV_PAGE_TOKENS - 1) / KV_PAGE_TOKENS,
-        q_stride = s->group * s->dim_k + rand_int(&t->rng, 0, 5);
-    size_t page_bytes = t->k.kv_page_bytes(s->dim_k, s->dim_v);
+        q_stride = s->group * s->kv.dim_k + rand_int(&t->rng, 0, 5);
+    size_t page_bytes = t->k.kv_page_bytes(&s->kv);
     check(t, page_bytes % 64 == 0, "page of %zu bytes", page_bytes);
-    keys.k = mem_alloc((size_t)(keys.n * s->dim_k) * 4);
-    keys.v = mem_alloc((size_t)(keys.n * s->dim_v) * 4);
-    rand_floats(&t->rng, keys.k, (size_t)(keys.n * s->dim_k));
-    rand_floats(&t->rng, keys.v, (size_t)(keys.n * s->dim_v));
+    keys.k = mem_alloc((size_t)(keys.n * s->kv.dim_k) * 4);
+    keys.v = mem_alloc((size_t)(keys.n * s->kv.dim_v) * 4);
+    rand_floats(&t->rng, keys.k, (size_t)(keys.n * s->kv.dim_k));
+    rand_floats(&t->rng, keys.v, (size_t)(keys.n * s->kv.dim_v));
     uint8_t *pages = guarded(page_bytes * (size_t)n_pages, 64); /* filled with a canary: unused slots are garbage */
     uint32_t *table = guarded((size_t)n_pages * 4, 4);
     for (int i = 0; i < n_pages; i++) table[i] = (uint32_t)i;
@@ -87,31 +88,30 @@ static void test_shape(struct test *t, const struct shape *s)
     }
     memset(pages, 0xff, page_bytes * (size_t)n_pages); /* NaN in slots that hold nothing */
     for (int i = 0; i < keys.n; i++)
-        t->k.kv_store(pages + table[i / KV_PAGE_TOKENS] * page_bytes, keys.k + i * s->dim_k, keys.v + i * s->dim_v,
-                      i % KV_PAGE_TOKENS, s->dim_k, s->dim_v);
-    float *q = guarded((size_t)((s->n_tokens - 1) * q_stride + s->group * s->dim_k) * 4, 4);
-    rand_floats(&t->rng, q, (size_t)((s->n_tokens - 1) * q_stride + s->group * s->dim_k));
-    float scale = 1.5f / sqrtf((float)s->dim_k);
+        t->k.kv_store(pages + table[i / KV_PAGE_TOKENS] * page_bytes, &s->kv, keys.k + i * s->kv.dim_k,
+                      keys.v + i * s->kv.dim_v, i % KV_PAGE_TOKENS);
+    float *q = guarded((size_t)((s->n_tokens - 1) * q_stride + s->group * s->kv.dim_k) * 4, 4);
+    rand_floats(&t->rng, q, (size_t)((s->n_tokens - 1) * q_stride + s->group * s->kv.dim_k));
+    float scale = 1.5f / sqrtf((float)s->kv.dim_k);
     struct attn_head h = {.pages = pages,
                           .table = table,
                           .page_stride = page_bytes,
-                          .dim_k = s->dim_k,
-                          .dim_v = s->dim_v,
+                          .kv = s->kv,
                           .group = s->group,
                           .pos = s->pos,
                           .window = s->window,
                           .scale = scale,
                           .softcap = s->softcap};
     int n = s->n_tokens * s->group;
-    float *out = mem_alloc((size_t)(n * s->dim_v) * 4), *alone = mem_alloc((size_t)(s->group * s->dim_v) * 4);
-    double *ref = mem_alloc((size_t)s->dim_v * sizeof *ref), worst = 0, largest = 1e-30;
+    float *out = mem_alloc((size_t)(n * s->kv.dim_v) * 4), *alone = mem_alloc((size_t)(s->group * s->kv.dim_v) * 4);
+    double *ref = mem_alloc((size_t)s->kv.dim_v * sizeof *ref), worst = 0, largest = 1e-30;
     attend_all(t, out, &h, q, (size_t)q_stride, s->n_tokens, true);
     bool same = true;
     for (int i = 0; i < s->n_tokens; i++) {
         for (int g = 0; g < s->group; g++) {
-            reference(ref, s, &keys, q + i * q_stride + g * s->dim_k, scale, i);
-            for (int d = 0; d < s->dim_v; d++) {
-                double error = fabs((double)out[(i * s->group + g) * s->dim_v + d] - ref[d]);
+            reference(ref, s, &keys, q + i * q_stride + g * s->kv.dim_k, scale, i);
+            for (int d = 0; d < s->kv.dim_v; d++) {
+                double error = fabs((double)out[(i * s->group + g) * s->kv.dim_v + d] - ref[d]);
                 if (!(error <= worst)) worst = error;
             }
         }
@@ -119,15 +119,18 @@ static void test_shape(struct test *t, const struct shape *s)
         one.pos = s->pos + i;
         if (i % 5 == 0) {
             attend_all(t, alone, &one, q + i * q_stride, 0, 1, i % 2 == 0);
-            same &= !memcmp(alone, out + i * s->group * s->dim_v, (size_t)(s->group * s->dim_v) * 4);
+            same &= !memcmp(alone, out + i * s->group * s->kv.dim_v, (size_t)(s->group * s->kv.dim_v) * 4);
         }
     }
-    for (int i = 0; i < keys.n * s->dim_v; i++) largest = fmax(largest, fabs((double)keys.v[i]));
+    for (int i = 0; i < keys.n * s->kv.dim_v; i++) largest = fmax(largest, fabs((double)keys.v[i]));
     worst /= largest;
 
-    check(t, worst < VALUE_ERROR, "attend dim %d/%d group %d pos %d tokens %d window %d cap %g: error %g", s->dim_k,
-          s->dim_v, s->group, s->pos, s->n_tokens, s->window, (double)s->softcap, worst);
-    check(t, same, "attend dim %d/%d group %d pos %d: a query alone differs", s->dim_k, s->dim_v, s->group, s->pos);
+    check(t, worst < key_error[s->kv.type_k] + value_error[s->kv.type_v],
+          "attend %s/%s dim %d/%d group %d pos %d tokens %d window %d cap %g: error %g", kv_type_name(s->kv.type_k),
+          kv_type_name(s->kv.type_v), s->kv.dim_k, s->kv.dim_v, s->group, s->pos, s->n_tokens, s->window,
+          (double)s->softcap, worst);
+    check(t, same, "attend dim %d/%d group %d pos %d: a query alone differs", s->kv.dim_k, s->kv.dim_v, s->group,
+          s->pos);
     check(t, guarded_canaries_ok(), "attend: canary");
     mem_free(out);
     mem_free(alone);
@@ -143,11 +146,13 @@ void test_attention(struct test *t)
     static const int groups[] = {1, 3, 7, 4, 2, 9, 16};
     static const int positions[] = {0, 0, 1, 31, 37, 500, 511, 512, 1030};
     for (int i = 0; i < 60; i++) {
-        struct shape s = {.dim_k = dims[rand_int(&t->rng, 0, i < 20 ? 1 : 6)],
+        struct shape s = {.kv = {.dim_k = dims[rand_int(&t->rng, 0, i < 20 ? 1 : 6)],
+                                 .type_k = i / 2 % 2 ? KV_Q8_0 : KV_F16,
+                                 .type_v = i / 4 % 2 ? KV_Q8_0 : KV_F16},
                           .group = groups[rand_int(&t->rng, 0, 6)],
                           .pos = positions[rand_int(&t->rng, 0, 8)],
                           .n_tokens = rand_int(&t->rng, 1, ATTN_MAX_QUERIES)};
-        s.dim_v = i % 4 ? s.dim_k : dims[rand_int(&t->rng, 0, 6)];
+        s.kv.dim_v = i % 4 ? s.kv.dim_k : dims[rand_int(&t->rng, 0, 6)];
         if (i % 3 == 0) s.window = rand_int(&t->rng, 1, 600);
         if (i % 5 == 0) s.softcap = 5;
         test_shape(t, &s);

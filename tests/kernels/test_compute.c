@@ -180,11 +180,12 @@ static void test_weight_set(struct test *t, struct compute *c, enum cpu_level le
 #define SPANS 3
 
 /* All spans at once on many threads, and token by token on one thread: the same bits. */
-static void test_spans(struct test *t, struct compute *one, struct compute *many, int window, const float *sinks)
+static void test_spans(struct test *t, struct compute *one, struct compute *many, int window, const float *sinks,
+                       enum kv_type type)
 {
     static const int pos[SPANS] = {0, 700, 1500}, n_tokens[SPANS] = {70, 1, 5};
-    struct attn_params p = {HEADS, KV_HEADS, DIM, DIM, window, 0.125f, 0, sinks};
-    size_t head_bytes = t->k.kv_page_bytes(DIM, DIM), page_bytes = head_bytes * KV_HEADS;
+    struct attn_params p = {HEADS, KV_HEADS, window, {DIM, DIM, type, type}, 0.125f, 0, sinks};
+    size_t head_bytes = t->k.kv_page_bytes(&p.kv), page_bytes = head_bytes * KV_HEADS;
     struct kv_span spans[SPANS];
     uint32_t tables[SPANS][64], page = 0;
     int rows = 0;
@@ -230,8 +231,10 @@ void test_compute(struct test *t, enum cpu_level level)
     test_redo(t, many);
     test_products(t, one, many);
     test_weight_set(t, many, level);
-    test_spans(t, one, many, 0, NULL);
-    test_spans(t, one, many, 100, sinks);
+    for (int type = 0; type < KV_TYPE_N; type++) {
+        test_spans(t, one, many, 0, NULL, (enum kv_type)type);
+        test_spans(t, one, many, 100, sinks, (enum kv_type)type);
+    }
     compute_destroy(one);
     compute_destroy(many);
 }

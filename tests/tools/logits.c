@@ -1,6 +1,6 @@
-/* logits MODEL.gguf IDS [--cpu-level L] [--threads N] [--batch N]: runs the tokens of file IDS (little-endian u32) as
- * one sequence in steps of N tokens and writes the float32 logits of every position to standard output. For
- * tests/compare. */
+/* logits MODEL.gguf IDS [--cpu-level L] [--cache-type-k T] [--cache-type-v T] [--threads N] [--batch N]: runs the
+ * tokens of file IDS (little-endian u32) as one sequence in steps of N tokens and writes the float32 logits of every
+ * position to standard output. For tests/compare. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -12,6 +12,7 @@
 struct options {
     const char *model, *ids;
     enum cpu_level level;
+    enum kv_type type_k, type_v;
     int threads, batch;
     bool quiet; /* no logits: only what it took, on standard error */
 };
@@ -23,6 +24,10 @@ static bool parse(struct options *o, int argc, char **argv)
         bool more = i + 1 < argc;
         if (strcmp(argv[i], "--cpu-level") == 0 && more) {
             if (!cpu_level_parse(&o->level, argv[++i])) return false;
+        } else if (strcmp(argv[i], "--cache-type-k") == 0 && more) {
+            if (!kv_type_parse(&o->type_k, argv[++i])) return false;
+        } else if (strcmp(argv[i], "--cache-type-v") == 0 && more) {
+            if (!kv_type_parse(&o->type_v, argv[++i])) return false;
         } else if (strcmp(argv[i], "--threads") == 0 && more) {
             o->threads = (int)strtol(argv[++i], NULL, 10);
         } else if (strcmp(argv[i], "--batch") == 0 && more) {
@@ -86,7 +91,8 @@ int main(int argc, char **argv)
 {
     struct options o;
     if (!parse(&o, argc, argv)) {
-        fprintf(stderr, "usage: logits MODEL.gguf IDS [--cpu-level L] [--threads N] [--batch N] [--quiet]\n");
+        fprintf(stderr, "usage: logits MODEL.gguf IDS [--cpu-level L] [--cache-type-k T] [--cache-type-v T] [--threads "
+                        "N] [--batch N] [--quiet]\n");
         return 2;
     }
     struct err e = {0};
@@ -97,7 +103,8 @@ int main(int argc, char **argv)
     double start = clock_seconds();
     struct gguf *g = gguf_open(o.model, &e);
     if (g) c = compute_create(o.threads, o.level, &e);
-    struct model_options options = {.max_batch_tokens = (uint32_t)o.batch, .max_logits = (uint32_t)o.batch};
+    struct model_options options = {
+        .max_batch_tokens = (uint32_t)o.batch, .max_logits = (uint32_t)o.batch, .type_k = o.type_k, .type_v = o.type_v};
     if (c) m = model_open(g, c, &options, &e);
     if (m && o.quiet) fprintf(stderr, "open: %.3f s\n", clock_seconds() - start);
     bool ok = m && ids && run(m, &o, ids, n_ids, &e);

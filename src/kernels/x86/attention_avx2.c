@@ -31,15 +31,22 @@ AVX2_INLINE float quantize(int16_t *codes, const float *x, int n, float max, int
 
 /* ---- scores ---- */
 
-/* scores[t][at + slot ...] of n queries over 8 * nk slots of a page (n and nk constant). */
-AVX2_INLINE void score_slots(struct attn_scratch *s, const struct attn_head *h, const uint8_t *page, int slot, int at,
-                             const int n, const int nk)
+/* Pairs of 16 codes. */
+AVX2_INLINE __m256i load_codes(const uint8_t *p, const enum kv_type type)
 {
-    const int32_t *q = s->q;
-    const float *scales = attn_k_scales(page, h->dim_k, h->dim_v) + slot;
-    for (int block = 0, d = 0; d < h->dim_k; block++, scales += SLOTS) {
+    return type == KV_Q8_0 ? _mm256_cvtepi8_epi16(load_128(p)) : load_256(p);
+}
+
+/* scores[t][at + slot ...] of n queries over 8 * nk slots of a page (n and nk constant). */
+AVX2_INLINE void score_slots(struct attn_scratch *s, const struct attn_head *h, const struct query_tile *tile,
+                             const uint8_t *page, int slot, int at, const int n, const int nk, const enum kv_type type)
+{
+    const int32_t *q = tile->q;
+    const int size = attn_code_size(type), dim_k = h->kv.dim_k;
+    const float *scales = (const float *)(const void *)(page + attn_k_scale_offset(&h->kv)) + slot;
+    for (int block = 0, d = 0; d < dim_k; block++, scales += SLOTS) {
         __m256i c[QUERY_TILE][4];
-        const int end = h->dim_k - d < ATTN_BLOCK ? h->dim_k : d + ATTN_BLOCK;
+        const int end = dim_k - d < ATTN_BLOCK ? dim_k : d + ATTN_BLOCK;
         UNROLL
         for (int t = 0; t < n; t++) {
             UNROLL
@@ -48,7 +55,7 @@ AVX2_INLINE void score_slots(struct attn_scratch *s, const struct attn_head *h, 
         for (; d < end; d += 2, q += n) {
             __m256i k[4];
             UNROLL
-            for (int i = 0; i < nk; i++) k[i] = load_256(page + (d / 2 * SLOTS + slot + 8 * i) * 4);
+            for (int i = 0; i < nk; i++) k[i] = load_codes(page + (d / 2 * SLOTS + slot + 8 * i) * 2 * size, type);
             UNROLL
             for (int t = 0; t < n; t++) {
                 __m256i x = broadcast_32(q + t);
@@ -61,7 +68,8 @@ AVX2_INLINE void score_slots(struct attn_scratch *s, const struct attn_head *h, 
             UNROLL
             for (int i = 0; i < nk; i++) {
                 float *to = &s->scores[t][at + slot + 8 * i];
-                __m256 both = _mm256_mul_ps(_mm256_loadu_ps(scales + 8 * i), broadcast_f32(&s->q_scale[block][t]));
+                __m256 both = _mm256_mul_ps(_mm256_loadu_ps(scales + 8 * i),
+                                            broadcast_f32(&tile->q_scale[block * QUERY_TILE + t]));
                 __m256 f = block ? _mm256_loadu_ps(to) : _mm256_setzero_ps();
                 _mm256_storeu_ps(to, _mm256_fmadd_ps(_mm256_cvtepi32_ps(c[t][i]), both, f));
             }
@@ -69,27 +77,24 @@ AVX2_INLINE void score_slots(struct attn_scratch *s, const struct attn_head *h, 
     }
 }
 
-AVX2_INLINE void score_all(struct attn_scratch *s, const struct attn_head *h, const struct query_tile *q, const int n)
+AVX2_INLINE void score_all(struct attn_scratch *s, const struct attn_head *h, const struct query_tile *q, const int n,
+                           const enum kv_type type)
 {
     const int nk = n <= 3 ? 4 : 2;
-    const size_t bytes = attn_page_bytes(h->dim_k, h->dim_v);
     for (int token = q->from / SLOTS * SLOTS; token < q->to; token += SLOTS) {
         const uint8_t *page = attn_page_at(h, token);
-        if (n <= 4 && token + 2 * SLOTS < q->to) { /* pages lie far apart: the hardware does not see them coming */
-            const uint8_t *next = attn_page_at(h, token + 2 * SLOTS);
-            for (size_t i = 0; i < bytes; i += 64) _mm_prefetch((const char *)next + i, _MM_HINT_T1);
-        }
-        for (int slot = 0; slot < SLOTS; slot += 8 * nk) score_slots(s, h, page, slot, token - q->base, n, nk);
+        attn_fetch_ahead(h, q, token, 1);
+        for (int slot = 0; slot < SLOTS; slot += 8 * nk) score_slots(s, h, q, page, slot, token - q->base, n, nk, type);
     }
 }
 
 /* ---- softmax ---- */
 
-/* 2^x for x <= 0 or a little above, 2^-126 for less: x = whole + r, 0 <= r < 1; minimax of degree 5, relative error
- * below 1e-7. */
+/* 2^x for ATTN_LEAST <= x <= 0 or a little above, else of the nearer end: x = whole + r, 0 <= r < 1; minimax of degree
+ * 5, relative error below 1e-7. */
 AVX2_INLINE __m256 exp2_f32(__m256 x)
 {
-    x = _mm256_max_ps(x, _mm256_set1_ps(-126.0f));
+    x = _mm256_max_ps(x, _mm256_set1_ps(ATTN_LEAST));
     __m256 whole = _mm256_floor_ps(x), r = _mm256_sub_ps(x, whole);
     __m256 p = _mm256_set1_ps(1.87757664e-3f);
     p = _mm256_fmadd_ps(p, r, _mm256_set1_ps(8.98934016e-3f));
@@ -165,12 +170,14 @@ AVX2_INLINE void row_weights(struct attn_scratch *s, float *max_out, float *sum_
 {
     float *row = s->scores[t], max = row_max(row, from, to, h->softcap);
     __m256 sum = _mm256_setzero_ps(), offset = _mm256_set1_ps(max * -1.44269504f);
+    const size_t scales = attn_v_scale_offset(&h->kv);
     for (int b = (q->from - q->base) / ATTN_BLOCK; b * ATTN_BLOCK < q->to - q->base; b++) {
         int at = b * ATTN_BLOCK, key = q->base + at;
         const float *v_scales[2];
-        for (int i = 0; i < 2; i++) /* a page that nobody sees may not be there: the first one then stands for it */
-            v_scales[i] =
-                attn_v_scales(attn_page_at(h, key + i * SLOTS < q->to ? key + i * SLOTS : key), h->dim_k, h->dim_v);
+        for (int i = 0; i < 2; i++) { /* a page that nobody sees may not be there: the first one then stands for it */
+            const uint8_t *page = attn_page_at(h, key + i * SLOTS < q->to ? key + i * SLOTS : key);
+            v_scales[i] = (const float *)(const void *)(page + scales);
+        }
         s->weight_scale[t][b] =
             from <= at && to >= at + ATTN_BLOCK
                 ? block_weights(s->weights[t] + at, &sum, row + at, v_scales, offset, 0, ATTN_BLOCK, true)
@@ -183,13 +190,13 @@ AVX2_INLINE void row_weights(struct attn_scratch *s, float *max_out, float *sum_
 /* ---- values ---- */
 
 /* c[t] += weights times a page's values, nv vectors of them (n and nv constant) */
-AVX2_INLINE void weigh_page(__m256i c[QUERY_TILE][4], const struct attn_scratch *s, const int16_t *v, int at,
-                            int v_dims, const int n, const int nv)
+AVX2_INLINE void weigh_page(__m256i c[QUERY_TILE][4], const struct attn_scratch *s, const uint8_t *v, int at,
+                            int v_dims, const int n, const int nv, const enum kv_type type)
 {
-    for (int pair = 0; pair < SLOTS / 2; pair++, v += 2 * v_dims) {
+    for (int pair = 0; pair < SLOTS / 2; pair++, v += 2 * v_dims * attn_code_size(type)) {
         __m256i x[4];
         UNROLL
-        for (int i = 0; i < nv; i++) x[i] = load_256(v + 16 * i);
+        for (int i = 0; i < nv; i++) x[i] = load_codes(v + 16 * i * attn_code_size(type), type);
         UNROLL
         for (int t = 0; t < n; t++) {
             __m256i w = broadcast_32(&s->weights[t][at + 2 * pair]);
@@ -201,9 +208,10 @@ AVX2_INLINE void weigh_page(__m256i c[QUERY_TILE][4], const struct attn_scratch 
 
 /* acc[n][dim_v] = weights times values, 8 * nv elements from d on. */
 AVX2_INLINE void weigh(float *acc, const struct attn_scratch *s, const struct attn_head *h, const struct query_tile *q,
-                       const int n, const int nv, int d)
+                       const int n, const int nv, int d, const enum kv_type type)
 {
-    const int v_dims = attn_v_dims(h->dim_v), first = (q->from - q->base) / ATTN_BLOCK;
+    const int v_dims = attn_v_dims(h->kv.dim_v), first = (q->from - q->base) / ATTN_BLOCK;
+    const size_t values = attn_v_offset(&h->kv) + (size_t)(2 * d * attn_code_size(type));
     for (int b = first; b * ATTN_BLOCK < q->to - q->base; b++) {
         __m256i c[QUERY_TILE][4];
         UNROLL
@@ -213,15 +221,14 @@ AVX2_INLINE void weigh(float *acc, const struct attn_scratch *s, const struct at
         }
         for (int at = b * ATTN_BLOCK; at < (b + 1) * ATTN_BLOCK; at += SLOTS) {
             if (q->base + at + SLOTS <= q->from || q->base + at >= q->to) continue;
-            const int16_t *v = (const int16_t *)(const void *)attn_page_at(h, q->base + at);
-            weigh_page(c, s, v + SLOTS * h->dim_k + 2 * d, at, v_dims, n, nv);
+            weigh_page(c, s, attn_page_at(h, q->base + at) + values, at, v_dims, n, nv, type);
         }
         UNROLL
         for (int t = 0; t < n; t++) {
             __m256 scale = broadcast_f32(&s->weight_scale[t][b]);
             UNROLL
             for (int i = 0; i < nv; i++) {
-                float *to = acc + t * h->dim_v + d + 8 * i;
+                float *to = acc + t * h->kv.dim_v + d + 8 * i;
                 __m256 f = b == first ? _mm256_setzero_ps() : _mm256_loadu_ps(to);
                 _mm256_storeu_ps(to, _mm256_fmadd_ps(_mm256_cvtepi32_ps(c[t][i]), scale, f));
             }
@@ -230,19 +237,19 @@ AVX2_INLINE void weigh(float *acc, const struct attn_scratch *s, const struct at
 }
 
 AVX2_INLINE void weigh_all(float *acc, const struct attn_scratch *s, const struct attn_head *h,
-                           const struct query_tile *q, const int n)
+                           const struct query_tile *q, const int n, const enum kv_type type)
 {
     const int wide = n <= 3 ? 4 : 2;
     int d = 0;
-    for (; d + 8 * wide <= h->dim_v; d += 8 * wide) weigh(acc, s, h, q, n, wide, d);
-    for (; d < h->dim_v; d += 8) weigh(acc, s, h, q, n, 1, d);
+    for (; d + 8 * wide <= h->kv.dim_v; d += 8 * wide) weigh(acc, s, h, q, n, wide, d, type);
+    for (; d < h->kv.dim_v; d += 8) weigh(acc, s, h, q, n, 1, d, type);
 }
 
 /* ---- tiles ---- */
 
 AVX2_INLINE float exp_one(float x)
 {
-    return x < -87 ? 0 : _mm256_cvtss_f32(exp2_f32(_mm256_set1_ps(x * 1.44269504f)));
+    return _mm256_cvtss_f32(exp2_f32(_mm256_set1_ps(x * 1.44269504f)));
 }
 
 AVX2_INLINE void merge_row(float *acc, const float *more, float a, float b, int n)
@@ -253,18 +260,19 @@ AVX2_INLINE void merge_row(float *acc, const float *more, float a, float b, int 
     }
 }
 
-ATTN_DEFINE_TILE(1)
-ATTN_DEFINE_TILE(2)
-ATTN_DEFINE_TILE(3)
-ATTN_DEFINE_TILE(4)
-ATTN_DEFINE_TILE(5)
-ATTN_DEFINE_TILE(6)
+ATTN_DEFINE_PARTS(1)
+ATTN_DEFINE_PARTS(2)
+ATTN_DEFINE_PARTS(3)
+ATTN_DEFINE_PARTS(4)
+ATTN_DEFINE_PARTS(5)
+ATTN_DEFINE_PARTS(6)
 
 static void attend(float *acc, float *max, float *sum, const struct attn_head *h, const float *q, size_t q_stride,
                    int n_tokens, int chunk_from, int chunk_to, void *scratch)
 {
-    static attn_tile_fn *const tiles[QUERY_TILE + 1] = {[1] = tile_1, tile_2, tile_3, tile_4, tile_5, tile_6};
-    attend_by(tiles, acc, max, sum, h, q, q_stride, n_tokens, chunk_from, chunk_to, scratch);
+    static const struct attn_parts *const parts[QUERY_TILE + 1] = {[1] = &parts_1, &parts_2, &parts_3,
+                                                                   &parts_4,       &parts_5, &parts_6};
+    attend_by(parts, acc, max, sum, h, q, q_stride, n_tokens, chunk_from, chunk_to, scratch);
 }
 
 void attn_init_avx2(struct kernels *k)

@@ -35,15 +35,24 @@ INLINE __m512i dot(__m512i sum, __m512i a, __m512i b)
 
 /* ---- scores ---- */
 
-/* scores[t][0 .. 16 * nk) of n queries over nk / 2 pages. nk = 4 gives single queries enough independent sums. */
-INLINE void score_pages(struct attn_scratch *s, const struct attn_head *h, const uint8_t *const *pages, int at,
-                        const int n, const int nk)
+/* Pairs of 32 codes. */
+INLINE __m512i load_codes(const uint8_t *p, const enum kv_type type)
 {
-    const int32_t *q = s->q;
-    for (int block = 0, d = 0; d < h->dim_k; block++) {
+    return type == KV_Q8_0 ? _mm512_cvtepi8_epi16(_mm256_load_si256((const __m256i *)(const void *)p))
+                           : _mm512_load_si512(p);
+}
+
+/* scores[t][0 .. 16 * nk) of n queries over nk / 2 pages. nk = 4 gives single queries enough independent sums. */
+INLINE void score_pages(struct attn_scratch *s, const struct attn_head *h, const struct query_tile *tile,
+                        const uint8_t *const *pages, int at, const int n, const int nk, const enum kv_type type)
+{
+    const int32_t *q = tile->q;
+    const int size = attn_code_size(type), dim_k = h->kv.dim_k;
+    const size_t scales = attn_k_scale_offset(&h->kv);
+    for (int block = 0, d = 0; d < dim_k; block++) {
         __m512i c[QUERY_TILE][4];
         __m512 scale[4];
-        const int end = h->dim_k - d < ATTN_BLOCK ? h->dim_k : d + ATTN_BLOCK;
+        const int end = dim_k - d < ATTN_BLOCK ? dim_k : d + ATTN_BLOCK;
 #pragma GCC unroll 12
         for (int t = 0; t < n; t++)
 #pragma GCC unroll 4
@@ -51,7 +60,7 @@ INLINE void score_pages(struct attn_scratch *s, const struct attn_head *h, const
         for (; d < end; d += 2, q += n) {
             __m512i k[4];
 #pragma GCC unroll 4
-            for (int i = 0; i < nk; i++) k[i] = _mm512_load_si512(pages[i / 2] + d * SLOTS * 2 + i % 2 * 64);
+            for (int i = 0; i < nk; i++) k[i] = load_codes(pages[i / 2] + (d * SLOTS + i % 2 * 32) * size, type);
 #pragma GCC unroll 12
             for (int t = 0; t < n; t++) {
                 __m512i x = _mm512_set1_epi32(q[t]);
@@ -61,38 +70,34 @@ INLINE void score_pages(struct attn_scratch *s, const struct attn_head *h, const
         }
 #pragma GCC unroll 4
         for (int i = 0; i < nk; i++)
-            scale[i] = _mm512_load_ps(attn_k_scales(pages[i / 2], h->dim_k, h->dim_v) + block * SLOTS + i % 2 * 16);
+            scale[i] =
+                _mm512_load_ps((const float *)(const void *)(pages[i / 2] + scales) + block * SLOTS + i % 2 * 16);
 #pragma GCC unroll 12
         for (int t = 0; t < n; t++)
 #pragma GCC unroll 4
             for (int i = 0; i < nk; i++) {
                 float *to = &s->scores[t][at + 16 * i];
-                __m512 both = _mm512_mul_ps(scale[i], _mm512_set1_ps(s->q_scale[block][t]));
+                __m512 both = _mm512_mul_ps(scale[i], _mm512_set1_ps(tile->q_scale[block * QUERY_TILE + t]));
                 __m512 f = block ? _mm512_loadu_ps(to) : _mm512_setzero_ps();
                 _mm512_storeu_ps(to, _mm512_fmadd_ps(_mm512_cvtepi32_ps(c[t][i]), both, f));
             }
     }
 }
 
-/* Few queries: bound by memory; pages lie far from each other, so the hardware does not see the next one coming. */
-INLINE void page_prefetch(const uint8_t *page, size_t bytes)
+INLINE void score_all(struct attn_scratch *s, const struct attn_head *h, const struct query_tile *q, const int n,
+                      const enum kv_type type)
 {
-    for (size_t i = 0; i < bytes; i += 64) _mm_prefetch((const char *)page + i, _MM_HINT_T1);
-}
-
-INLINE void score_all(struct attn_scratch *s, const struct attn_head *h, const struct query_tile *q, const int n)
-{
-    const size_t bytes = attn_page_bytes(h->dim_k, h->dim_v);
+    const int pages_a_turn = n <= 4 ? 2 : 1;
     for (int token = q->from / SLOTS * SLOTS; token < q->to;) {
         const uint8_t *pages[2] = {attn_page_at(h, token), NULL};
-        if (n <= 4 && token + SLOTS < q->to) {
-            pages[1] = attn_page_at(h, token + SLOTS);
-            for (int next = token + 2 * SLOTS; next < q->to && next < token + 4 * SLOTS; next += SLOTS)
-                page_prefetch(attn_page_at(h, next), bytes);
-            score_pages(s, h, pages, token - q->base, n, n <= 4 ? 4 : 2);
-            token += 2 * SLOTS;
+        int last = token + (pages_a_turn - 1) * SLOTS;
+        attn_fetch_ahead(h, q, token, pages_a_turn);
+        if (pages_a_turn == 2 && last < q->to) {
+            pages[1] = attn_page_at(h, last);
+            score_pages(s, h, q, pages, token - q->base, n, 4, type);
+            token = last + SLOTS;
         } else {
-            score_pages(s, h, pages, token - q->base, n, 2);
+            score_pages(s, h, q, pages, token - q->base, n, 2, type);
             token += SLOTS;
         }
     }
@@ -100,9 +105,11 @@ INLINE void score_all(struct attn_scratch *s, const struct attn_head *h, const s
 
 /* ---- softmax ---- */
 
-/* 2^x for x <= 0 or a little above: x = whole + r, 0 <= r < 1; minimax of degree 5, relative error below 1e-7. */
+/* 2^x for ATTN_LEAST <= x <= 0 or a little above, else of the nearer end: x = whole + r, 0 <= r < 1; minimax of degree
+ * 5, relative error below 1e-7. */
 INLINE __m512 exp2_ps(__m512 x)
 {
+    x = _mm512_max_ps(x, _mm512_set1_ps(ATTN_LEAST));
     __m512 r = _mm512_reduce_ps(x, _MM_FROUND_TO_NEG_INF | _MM_FROUND_NO_EXC);
     __m512 p = _mm512_set1_ps(1.87757664e-3f);
     p = _mm512_fmadd_ps(p, r, _mm512_set1_ps(8.98934016e-3f));
@@ -175,12 +182,14 @@ INLINE void row_weights(struct attn_scratch *s, float *max_out, float *sum_out, 
 {
     float *row = s->scores[t], max = row_max(row, from, to, h->softcap);
     __m512 sum = _mm512_setzero_ps(), offset = _mm512_set1_ps(max * -1.44269504f);
+    const size_t scales = attn_v_scale_offset(&h->kv);
     for (int b = (q->from - q->base) / ATTN_BLOCK; b * ATTN_BLOCK < q->to - q->base; b++) {
         int at = b * ATTN_BLOCK, key = q->base + at;
         struct value_scales v;
-        for (int i = 0; i < 2; i++) /* a page that nobody sees may not be there: the first one then stands for it */
-            v.page[i] =
-                attn_v_scales(attn_page_at(h, key + i * SLOTS < q->to ? key + i * SLOTS : key), h->dim_k, h->dim_v);
+        for (int i = 0; i < 2; i++) { /* a page that nobody sees may not be there: the first one then stands for it */
+            const uint8_t *page = attn_page_at(h, key + i * SLOTS < q->to ? key + i * SLOTS : key);
+            v.page[i] = (const float *)(const void *)(page + scales);
+        }
         s->weight_scale[t][b] =
             from <= at && to >= at + ATTN_BLOCK
                 ? block_weights(s->weights[t] + at, &sum, row + at, &v, offset, 0, ATTN_BLOCK, true)
@@ -192,14 +201,14 @@ INLINE void row_weights(struct attn_scratch *s, float *max_out, float *sum_out, 
 
 /* ---- values ---- */
 
-/* c[t] += weights times n_pairs pairs of values, nv vectors from element d on */
-INLINE void weigh_page(__m512i c[QUERY_TILE][4], const struct attn_scratch *s, const int16_t *v, int at, int v_dims,
-                       const int n, const int nv)
+/* c[t] += weights times a page's values, nv vectors of them */
+INLINE void weigh_page(__m512i c[QUERY_TILE][4], const struct attn_scratch *s, const uint8_t *v, int at, int v_dims,
+                       const int n, const int nv, const enum kv_type type)
 {
-    for (int pair = 0; pair < SLOTS / 2; pair++, v += 2 * v_dims) {
+    for (int pair = 0; pair < SLOTS / 2; pair++, v += 2 * v_dims * attn_code_size(type)) {
         __m512i x[4];
 #pragma GCC unroll 4
-        for (int i = 0; i < nv; i++) x[i] = _mm512_load_si512(v + 32 * i);
+        for (int i = 0; i < nv; i++) x[i] = load_codes(v + 32 * i * attn_code_size(type), type);
 #pragma GCC unroll 12
         for (int t = 0; t < n; t++) {
             int32_t both;
@@ -213,9 +222,10 @@ INLINE void weigh_page(__m512i c[QUERY_TILE][4], const struct attn_scratch *s, c
 
 /* acc rows (dim_v floats each, n_out of them) = weights times values, nv vectors of d at a time. */
 INLINE void weigh(float *acc, const struct attn_scratch *s, const struct attn_head *h, const struct query_tile *q,
-                  const int n, const int nv, int d)
+                  const int n, const int nv, int d, const enum kv_type type)
 {
-    const int v_dims = attn_v_dims(h->dim_v), first = (q->from - q->base) / ATTN_BLOCK;
+    const int v_dims = attn_v_dims(h->kv.dim_v), first = (q->from - q->base) / ATTN_BLOCK;
+    const size_t values = attn_v_offset(&h->kv) + (size_t)(2 * d * attn_code_size(type));
     for (int b = first; b * ATTN_BLOCK < q->to - q->base; b++) {
         __m512i c[QUERY_TILE][4];
 #pragma GCC unroll 12
@@ -224,16 +234,15 @@ INLINE void weigh(float *acc, const struct attn_scratch *s, const struct attn_he
             for (int i = 0; i < nv; i++) c[t][i] = _mm512_setzero_si512();
         for (int at = b * ATTN_BLOCK; at < (b + 1) * ATTN_BLOCK; at += SLOTS) {
             if (q->base + at + SLOTS <= q->from || q->base + at >= q->to) continue;
-            const int16_t *v = (const int16_t *)attn_page_at(h, q->base + at) + SLOTS * h->dim_k + 2 * d;
-            weigh_page(c, s, v, at, v_dims, n, nv);
+            weigh_page(c, s, attn_page_at(h, q->base + at) + values, at, v_dims, n, nv, type);
         }
 #pragma GCC unroll 12
         for (int t = 0; t < n; t++)
 #pragma GCC unroll 4
             for (int i = 0; i < nv; i++) {
                 if (t >= q->n) continue;
-                __mmask16 k = lanes(h->dim_v - d - 16 * i);
-                float *to = acc + t * h->dim_v + d + 16 * i;
+                __mmask16 k = lanes(h->kv.dim_v - d - 16 * i);
+                float *to = acc + t * h->kv.dim_v + d + 16 * i;
                 __m512 f = b == first ? _mm512_setzero_ps() : _mm512_maskz_loadu_ps(k, to);
                 f = _mm512_fmadd_ps(_mm512_cvtepi32_ps(c[t][i]), _mm512_set1_ps(s->weight_scale[t][b]), f);
                 _mm512_mask_storeu_ps(to, k, f);
@@ -242,19 +251,19 @@ INLINE void weigh(float *acc, const struct attn_scratch *s, const struct attn_he
 }
 
 INLINE void weigh_all(float *acc, const struct attn_scratch *s, const struct attn_head *h, const struct query_tile *q,
-                      const int n)
+                      const int n, const enum kv_type type)
 {
     const int wide = n <= 6 ? 4 : 2; /* vectors at a time, as registers allow */
-    int d = 0, end = attn_v_dims(h->dim_v);
-    for (; d + 16 * wide <= end; d += 16 * wide) weigh(acc, s, h, q, n, wide, d);
-    for (; d < end; d += 16) weigh(acc, s, h, q, n, 1, d);
+    int d = 0, end = attn_v_dims(h->kv.dim_v);
+    for (; d + 16 * wide <= end; d += 16 * wide) weigh(acc, s, h, q, n, wide, d, type);
+    for (; d < end; d += 16) weigh(acc, s, h, q, n, 1, d, type);
 }
 
 /* ---- tiles ---- */
 
 INLINE float exp_one(float x)
 {
-    return _mm512_cvtss_f32(exp2_ps(_mm512_set1_ps(fmaxf(x, -1e30f) * 1.44269504f)));
+    return _mm512_cvtss_f32(exp2_ps(_mm512_set1_ps(x * 1.44269504f)));
 }
 
 INLINE void merge_row(float *acc, const float *more, float a, float b, int n)
@@ -267,20 +276,20 @@ INLINE void merge_row(float *acc, const float *more, float a, float b, int n)
     }
 }
 
-ATTN_DEFINE_TILE(1)
-ATTN_DEFINE_TILE(2)
-ATTN_DEFINE_TILE(3)
-ATTN_DEFINE_TILE(4)
-ATTN_DEFINE_TILE(6)
-ATTN_DEFINE_TILE(8)
-ATTN_DEFINE_TILE(12)
+ATTN_DEFINE_PARTS(1)
+ATTN_DEFINE_PARTS(2)
+ATTN_DEFINE_PARTS(3)
+ATTN_DEFINE_PARTS(4)
+ATTN_DEFINE_PARTS(6)
+ATTN_DEFINE_PARTS(8)
+ATTN_DEFINE_PARTS(12)
 
 static void attend(float *acc, float *max, float *sum, const struct attn_head *h, const float *q, size_t q_stride,
                    int n_tokens, int chunk_from, int chunk_to, void *scratch)
 {
-    static attn_tile_fn *const tiles[QUERY_TILE + 1] = {
-        [1] = tile_1, tile_2, tile_3, tile_4, [6] = tile_6, [8] = tile_8, [12] = tile_12};
-    attend_by(tiles, acc, max, sum, h, q, q_stride, n_tokens, chunk_from, chunk_to, scratch);
+    static const struct attn_parts *const parts[QUERY_TILE + 1] = {
+        [1] = &parts_1, &parts_2, &parts_3, &parts_4, [6] = &parts_6, [8] = &parts_8, [12] = &parts_12};
+    attend_by(parts, acc, max, sum, h, q, q_stride, n_tokens, chunk_from, chunk_to, scratch);
 }
 
 void kernels_fill_avx512_attention(struct kernels *k)
