@@ -9,7 +9,10 @@
 
 #define SPACE_MAX 16 /* bytes of white space around a marker */
 #define RECENT 256   /* tokens whose ends are remembered: at least as many as a marker has bytes */
-#define DRAWS_MAX 32 /* tokens that are tried one by one before a costly mask is made after all */
+#define DRAWS_MAX 32 /* tokens that are tried one by one where a mask is costly */
+#define WORK_MORE 8  /* times the work of a mask: what was found by then has to do */
+/* Draws from a mask: the grammar knows nothing of budgets, nor how much white space is enough. */
+#define MASKED_DRAWS_MAX 256
 _Static_assert(ENGINE_MARKER_MAX < RECENT, "a marker has at most a token a byte");
 
 enum phase {
@@ -279,22 +282,23 @@ static void mask_trim(struct engine *g)
 
 enum mask_result { MASK_MADE, MASK_EMPTY, MASK_COSTLY };
 
-/* g->mask = the tokens that may come next, within `work` (grammar_matcher_mask_within). */
+/* g->mask = the tokens that may come next, within `work` (grammar_matcher_mask_within); MASK_COSTLY: some of them. */
 static enum mask_result make_mask(struct engine *g, struct constraint *c, size_t work)
 {
     size_t n = ((size_t)g->n_vocab + 63) / 64, n_bits = GRAMMAR_MASK_WORDS(grammar_vocab_size(g->vocab)), n_set;
+    enum mask_result made = MASK_MADE;
     if (c->is_marker) {
         memset(g->mask, 0, n * sizeof *g->mask);
     } else {
-        if (!grammar_matcher_mask_within(c->matcher, g->bits, &n_set, work)) return MASK_COSTLY;
-        if (!n_set && c->phase != PHASE_OPENING) return MASK_EMPTY;
+        if (!grammar_matcher_mask_within(c->matcher, g->bits, &n_set, work)) made = MASK_COSTLY;
+        if (!n_set && made == MASK_MADE && c->phase != PHASE_OPENING) return MASK_EMPTY;
         for (size_t i = 0; i < n; i++) {
             uint64_t low = 2 * i < n_bits ? g->bits[2 * i] : 0, high = 2 * i + 1 < n_bits ? g->bits[2 * i + 1] : 0;
             g->mask[i] = low | high << 32;
         }
     }
     mask_trim(g);
-    return MASK_MADE;
+    return made;
 }
 
 static bool take_drawn(struct engine *g, struct constraint *c, uint32_t token)
@@ -315,19 +319,36 @@ static bool give_up(struct constraint *c, struct err *e)
     return true;
 }
 
-/* Without a mask: tokens as the model wants them, without those that were refused, which gives the same distribution.
- * False: a mask is cheaper. */
+/* Tokens of g->mask as the model wants them, without those that were refused, which gives the same distribution. */
 static bool draw_one_by_one(struct engine *g, struct constraint *c, struct sampler_choice *out, struct sampler *sampler,
-                            const float *logits)
+                            const float *logits, int most)
+{
+    for (int i = 0; i < most; i++) {
+        if (!sampler_draw(sampler, out, logits, g->mask)) return false;
+        if (take_drawn(g, c, out->token)) return true;
+        g->mask[out->token / 64] &= ~(UINT64_C(1) << out->token % 64);
+    }
+    return false;
+}
+
+/* All tokens but the one that was refused. */
+static bool draw_another(struct engine *g, struct constraint *c, struct sampler_choice *out, struct sampler *sampler,
+                         const float *logits)
 {
     memset(g->mask, 0xff, ((size_t)g->n_vocab + 63) / 64 * sizeof *g->mask);
     mask_trim(g);
-    for (int i = 0; i < DRAWS_MAX; i++) {
-        g->mask[out->token / 64] &= ~(UINT64_C(1) << out->token % 64);
-        if (!sampler_draw(sampler, out, logits, g->mask)) return false;
-        if (take_drawn(g, c, out->token)) return true;
-    }
-    return false;
+    g->mask[out->token / 64] &= ~(UINT64_C(1) << out->token % 64);
+    return draw_one_by_one(g, c, out, sampler, logits, DRAWS_MAX);
+}
+
+/* The mask takes too long: any other token; then those that a longer bound finds, which is not
+ * the whole mask. False: there is no way around it. */
+static bool draw_without_mask(struct engine *g, struct constraint *c, struct sampler_choice *out,
+                              struct sampler *sampler, const float *logits)
+{
+    if (draw_another(g, c, out, sampler, logits)) return true;
+    return make_mask(g, c, WORK_MORE * g->mask_work) != MASK_EMPTY &&
+           draw_one_by_one(g, c, out, sampler, logits, DRAWS_MAX);
 }
 
 bool constraint_draw(struct engine *g, struct constraint *c, struct sampler_choice *out, bool *must_close,
@@ -338,22 +359,17 @@ bool constraint_draw(struct engine *g, struct constraint *c, struct sampler_choi
     if (take_drawn(g, c, out->token)) return true;
     if (c->phase == PHASE_REASONING) return c->close_now = *must_close = true;
     if (!c->matcher) /* a section that may not begin */
-        return draw_one_by_one(g, c, out, sampler, logits) ||
+        return draw_another(g, c, out, sampler, logits) ||
                err_set(e, ERR_INTERNAL, "no token may follow the reasoning");
     struct sampler_choice drawn = *out; /* what the model says if the grammar has to go */
     enum mask_result made = make_mask(g, c, g->mask_work);
     if (made == MASK_COSTLY) {
-        if (draw_one_by_one(g, c, out, sampler, logits)) return true;
+        if (draw_without_mask(g, c, out, sampler, logits)) return true;
         made = make_mask(g, c, SIZE_MAX);
     }
     if (made == MASK_MADE) {
         if (!allow_marker(g, c, e)) return false;
-        for (int i = 0; i < (c->sections.is_on ? DRAWS_MAX : 1); i++) { /* the grammar knows nothing of budgets */
-            if (!sampler_draw(sampler, out, logits, g->mask))
-                return err_set(e, ERR_INTERNAL, "the model gave no usable logits for what the grammar allows");
-            if (take_drawn(g, c, out->token)) return true;
-            g->mask[out->token / 64] &= ~(UINT64_C(1) << out->token % 64);
-        }
+        if (draw_one_by_one(g, c, out, sampler, logits, MASKED_DRAWS_MAX)) return true;
     }
     *out = drawn;
     return give_up(c, e);

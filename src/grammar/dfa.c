@@ -1,7 +1,7 @@
 /* dfa: lazy automata over terms. A state is a term; a transition is a derivative, computed when first needed, by byte
  * class. States from which no match can be reached are dead, so a living state is always completable (searches over
- * more than LIVE_LIMIT states answer "alive"; what matches is mostly found on the first way down, because the bytes are
- * tried in an order that differs from state to state). */
+ * more than LIVE_LIMIT states end in hope; a search goes where the fewest characters are missing, so what matches is
+ * mostly found on the first way down). */
 #include <string.h>
 
 #include "base/alloc.h"
@@ -10,7 +10,7 @@
 
 #define LIVE_LIMIT 1500
 #define LIVE_TOTAL 6000 /* states looked at for one grammar, from then on a search ends after LIVE_FEW */
-#define LIVE_FEW 100
+#define LIVE_FEW 40
 #define MAX_STATES 200000
 #define UNKNOWN (-2)
 
@@ -128,56 +128,80 @@ static int32_t raw_next(struct grammar *g, struct dfa *d, uint32_t state, unsign
     return to;
 }
 
-struct visit {
+/* ---- can it still match? ---- */
+
+#define NEAR 256 /* characters that are missing: from here on they are not told apart */
+
+struct found { /* a state that a search came to */
     uint32_t state, class;
+    uint32_t from; /* 1 + place of the one it was found from; 0 = none */
+    uint32_t next; /* 1 + place of the one that waits behind it */
+};
+struct search {
+    struct grammar *g;
+    struct dfa *d;
+    struct found *list;
+    size_t n, limit;
+    uint32_t near[NEAR]; /* those that wait, by how many characters they want: 1 + place of the newest */
+    bool full, hoped;    /* hoped: nothing is known about a state that was met */
 };
 
-/* Depth-first search for a match from `state`: what can match is mostly found on the first way down. Settles the life
- * of the states on that way, or of all that were seen when nothing matches. */
+static void wait(struct search *s, uint32_t state, uint32_t from)
+{
+    if (s->n == s->limit) {
+        s->full = true;
+        return;
+    }
+    uint32_t effort = s->g->terms.items[s->d->states[state].term].effort;
+    uint32_t *newest = &s->near[effort < NEAR ? effort : NEAR - 1];
+    s->d->states[state].life = LIFE_SEARCHED;
+    s->list[s->n++] = (struct found){state, 0, from, *newest};
+    *newest = (uint32_t)s->n;
+}
+
+/* One more transition of the state that is nearest to a match, of several the newest; the bytes are tried in an order
+ * that differs from state to state. Returns its place + 1 when it leads to a living state. */
+static uint32_t look_on(struct search *s, uint32_t *near)
+{
+    uint32_t at = *near;
+    struct found *f = &s->list[at - 1];
+    if (f->class == s->d->n_classes) {
+        *near = f->next;
+        return 0;
+    }
+    uint32_t turn = (f->class ++ +f->state * 2654435761u % 65521) % s->d->n_classes;
+    int32_t to = raw_next(s->g, s->d, f->state, turn);
+    if (to < 0) return 0;
+    if (s->d->states[to].life == LIFE_ALIVE) return at;
+    if (s->d->states[to].life == LIFE_UNKNOWN) wait(s, (uint32_t)to, at);
+    if (s->d->states[to].life == LIFE_HOPED) s->hoped = true;
+    return 0;
+}
+
+/* Settles the life of the states on the way to a match, or of all that were seen when there is none. A search that ends
+ * early settles nothing but that `state` may be hoped to match. */
 static void settle_life(struct grammar *g, struct dfa *d, uint32_t state)
 {
-    struct visit *stack = mem_try_alloc(LIVE_LIMIT * sizeof *stack);
-    uint32_t *seen = mem_try_alloc(LIVE_LIMIT * sizeof *seen);
-    size_t n = 0, n_seen = 0;
-    bool found = !stack || !seen, full = found;
-    size_t limit = g->searched > LIVE_TOTAL ? LIVE_FEW : LIVE_LIMIT;
-    if (!full) {
-        stack[n++] = (struct visit){state, 0};
-        seen[n_seen++] = state;
-        d->states[state].life = LIFE_SEARCHED;
+    struct search s = {.g = g, .d = d, .limit = g->searched > LIVE_TOTAL ? LIVE_FEW : LIVE_LIMIT};
+    uint32_t found = 0, i = 0;
+    s.list = mem_try_alloc(s.limit * sizeof *s.list);
+    if (s.list) wait(&s, state, 0);
+    while (s.list && !found && !s.full && i < NEAR) {
+        for (i = 0; i < NEAR && !s.near[i];) i++;
+        if (i < NEAR) found = look_on(&s, &s.near[i]);
     }
-    while (n > 0 && !found && !full) {
-        struct visit *v = &stack[n - 1];
-        if (v->class == d->n_classes) {
-            n--;
-            continue;
-        }
-        uint32_t turn = (v->class ++ +v->state * 2654435761u % 65521) % d->n_classes;
-        int32_t to = raw_next(g, d, v->state, turn);
-        if (to < 0) continue;
-        if (d->states[to].life == LIFE_ALIVE) found = true;
-        if (d->states[to].life != LIFE_UNKNOWN) continue;
-        if (n_seen == limit) {
-            full = true;
-            break;
-        }
-        d->states[to].life = LIFE_SEARCHED;
-        stack[n++] = (struct visit){(uint32_t)to, 0};
-        seen[n_seen++] = (uint32_t)to;
-    }
-    g->searched += (uint32_t)n_seen;
-    bool dead = !full && !found && !g->exhausted;
-    for (size_t i = 0; i < n_seen; i++) d->states[seen[i]].life = dead ? LIFE_DEAD : LIFE_UNKNOWN;
-    for (size_t i = 0; i < n; i++) d->states[stack[i].state].life = LIFE_ALIVE;
-    if (!dead) d->states[state].life = LIFE_ALIVE;
-    mem_free(stack);
-    mem_free(seen);
+    g->searched += (uint32_t)s.n;
+    bool dead = s.list && !s.full && !s.hoped && !found && !g->exhausted, alive = found;
+    for (size_t k = 0; k < s.n; k++) d->states[s.list[k].state].life = dead ? LIFE_DEAD : LIFE_UNKNOWN;
+    for (; found; found = s.list[found - 1].from) d->states[s.list[found - 1].state].life = LIFE_ALIVE;
+    if (!dead && !alive) d->states[state].life = LIFE_HOPED;
+    mem_free(s.list);
 }
 
 bool dfa_alive(struct grammar *g, struct dfa *d, uint32_t state)
 {
     if (d->states[state].life == LIFE_UNKNOWN) settle_life(g, d, state);
-    return d->states[state].life == LIFE_ALIVE;
+    return d->states[state].life != LIFE_DEAD;
 }
 
 int32_t dfa_step_slow(struct grammar *g, struct dfa *d, uint32_t state, uint8_t byte)

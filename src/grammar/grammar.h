@@ -176,9 +176,9 @@ bool grammar_matcher_rollback(struct grammar_matcher *m, size_t n);
 /* bits[GRAMMAR_MASK_WORDS(size)]: bit set = the token may come next. Returns the number of set bits; 0 only when the
  * grammar ran out of its budget. */
 size_t grammar_matcher_mask(struct grammar_matcher *m, uint32_t *bits);
-/* The same with a bound on its work, in steps of single readings (20 to 100 ns each). False: given up, bits are not
- * the mask; then sample without it and check tokens one by one in the order of their probability, which gives the same
- * distribution. GRAMMAR_MASK_WORK keeps a mask near 3 ms. */
+/* The same with a bound on its work, in steps of single readings (20 to 100 ns each). False: given up, bits are some of
+ * the mask's (and perhaps a few that the check refuses); then sample without it and check tokens one by one in the
+ * order of their probability, which gives the same distribution. GRAMMAR_MASK_WORK keeps a mask near 3 ms. */
 #define GRAMMAR_MASK_WORK 50000
 bool grammar_matcher_mask_within(struct grammar_matcher *m, uint32_t *bits, size_t *n_set, size_t work);
 bool grammar_matcher_may_end(struct grammar_matcher *m); /* what was written is complete */

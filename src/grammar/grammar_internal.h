@@ -43,11 +43,15 @@ struct term {
     uint8_t kind;
     bool nullable, logical; /* logical: an AND or NOT is inside, it may match nothing at all */
     uint32_t a, b, min, max;
-    uint32_t n, list; /* members: lists[list .. list + n) */
-    uint32_t dfa;     /* 1 + index of its automaton; 0 = none yet */
-    uint32_t seen;    /* the last search that came by */
+    uint32_t n, list;     /* members: lists[list .. list + n) */
+    uint32_t least, most; /* characters of its texts lie between, as far as its parts say; LENGTH_MANY = no end */
+    uint32_t effort;      /* characters that its parts want, each for itself: what a search goes by */
+    uint32_t dfa;         /* 1 + index of its automaton; 0 = none yet */
+    uint32_t seen;        /* the last search that came by */
     uint64_t hash;
 };
+
+#define LENGTH_MANY UINT32_MAX
 
 struct byteset {
     uint64_t w[4];
@@ -98,7 +102,8 @@ uint32_t term_derive(struct grammar *g, uint32_t id, uint8_t byte);
 
 #define DFA_DEAD (-1)
 #define COUNT_MANY 1000u
-enum life { LIFE_UNKNOWN, LIFE_SEARCHED, LIFE_ALIVE, LIFE_DEAD };
+/* ALIVE: a match was found. HOPED: neither a match nor that there is none, within the bounds of a search. */
+enum life { LIFE_UNKNOWN, LIFE_SEARCHED, LIFE_ALIVE, LIFE_DEAD, LIFE_HOPED };
 struct dfa_state {
     uint32_t term, count;
     uint8_t life;
@@ -123,6 +128,13 @@ static inline int32_t dfa_step(struct grammar *g, struct dfa *d, uint32_t state,
     int32_t to = d->next[state * d->n_classes + d->class_of[byte]];
     if (to == DFA_DEAD || (to >= 0 && d->states[to].life == LIFE_ALIVE)) return to;
     return dfa_step_slow(g, d, state, byte);
+}
+/* The same for text that is generated: what is only hoped to match follows only where there is nothing but hope, so a
+ * state that can match never leads into one that cannot. */
+static inline int32_t dfa_lead(struct grammar *g, struct dfa *d, uint32_t state, uint8_t byte)
+{
+    int32_t to = dfa_step(g, d, state, byte);
+    return to >= 0 && d->states[to].life == LIFE_HOPED && d->states[state].life != LIFE_HOPED ? DFA_DEAD : to;
 }
 bool dfa_match(struct grammar *g, struct dfa *d, struct str s);
 uint32_t dfa_count(struct grammar *g, struct dfa *d, uint32_t state); /* texts from there on, at most COUNT_MANY */

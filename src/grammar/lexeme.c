@@ -8,7 +8,7 @@ static const char escapes_from[] = "\"\\/bfnrt", escapes_to[] = "\"\\/\b\f\n\r\t
 
 bool lex_plain(struct machine *m, struct thread *t, uint8_t byte, uint32_t max)
 {
-    int32_t to = dfa_step(m->g, t->dfa, t->state, byte);
+    int32_t to = m->liberal ? dfa_step(m->g, t->dfa, t->state, byte) : dfa_lead(m->g, t->dfa, t->state, byte);
     if (to < 0) return false;
     t->state = (uint32_t)to;
     return (byte & 0xc0) == 0x80 || ++t->count <= max;
@@ -25,7 +25,7 @@ static bool feed_char(struct machine *m, struct thread *t, uint32_t c, uint32_t 
 
 static bool would_feed(struct machine *m, const struct thread *t, uint8_t byte)
 {
-    return dfa_step(m->g, t->dfa, t->state, byte) >= 0;
+    return dfa_lead(m->g, t->dfa, t->state, byte) >= 0;
 }
 
 /* \u in generated text: freely where any text may follow; elsewhere for the control characters that have no other form.

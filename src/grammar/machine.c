@@ -370,7 +370,7 @@ static void step_literal(struct machine *m, struct thread t, uint8_t byte)
 
 static void step_text(struct machine *m, struct thread t, uint8_t byte)
 {
-    int32_t to = dfa_step(m->g, t.dfa, t.state, byte);
+    int32_t to = m->liberal ? dfa_step(m->g, t.dfa, t.state, byte) : dfa_lead(m->g, t.dfa, t.state, byte);
     if (to < 0) return;
     t.state = (uint32_t)to;
     machine_emit(m, t);

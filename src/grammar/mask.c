@@ -423,8 +423,8 @@ static bool make_mask(struct walk *w)
     w->derived = x->g->derived;
     matcher_load(x);
     w->own = x->m.n_out;
-    if (!buf_reserve(&x->m.text, 2 * TOKEN_BYTES_MAX)) return false;
-    all_tokens(w);
+    if (buf_reserve(&x->m.text, 2 * TOKEN_BYTES_MAX)) all_tokens(w);
+    else w->over = true, begin(w, NULL);
     for (uint32_t i = 0; may_end && i < x->v->n_ends; i++) mask_set(w, x->v->ends[i]);
     matcher_load(x);
     return !w->over && !x->g->exhausted;
@@ -446,18 +446,20 @@ bool grammar_matcher_mask_within(struct grammar_matcher *x, uint32_t *bits, size
         return true;
     }
     struct walk *w = walk_get(x);
-    if (!w) return false;
+    if (!w) return memset(bits, 0, v->n_words * sizeof *bits), false;
     w->bits = bits;
+    w->n_set = 0;
     w->limit = work;
-    if (!make_mask(w)) return false;
+    bool made = make_mask(w);
     *n_set = w->n_set;
+    if (!made) return false;
     memo_keep(w, hash);
     return true;
 }
 
 size_t grammar_matcher_mask(struct grammar_matcher *x, uint32_t *bits)
 {
-    size_t n = 0;
+    size_t n;
     return grammar_matcher_mask_within(x, bits, &n, SIZE_MAX) ? n : 0;
 }
 

@@ -25,6 +25,80 @@ static bool term_same(const struct terms *ts, const struct term *x, const struct
     return x->n == 0 || memcmp(ts->lists + x->list, list, x->n * sizeof *list) == 0;
 }
 
+static uint32_t times(uint32_t a, uint32_t b)
+{
+    uint64_t x = (uint64_t)a * b;
+    return a == LENGTH_MANY || b == LENGTH_MANY ? (a && b ? LENGTH_MANY : 0)
+           : x < LENGTH_MANY                    ? (uint32_t)x
+                                                : LENGTH_MANY;
+}
+
+static uint32_t plus(uint32_t a, uint32_t b)
+{
+    return a < LENGTH_MANY - b ? a + b : LENGTH_MANY;
+}
+
+/* A set holds first bytes of characters (ASCII too), or others: only the first ones count. */
+static uint32_t set_length(const struct byteset *s)
+{
+    return s->w[0] | s->w[1] | s->w[3] ? 1 : 0;
+}
+
+static void strings_length(const struct terms *ts, struct term *t)
+{
+    const struct str *s = ts->tables[t->a].items;
+    t->least = LENGTH_MANY;
+    for (uint32_t i = t->min; i < t->max && i < t->min + MAX_LIST; i++) {
+        uint32_t n = 0;
+        for (size_t k = t->b; k < s[i].len; k++) n += ((uint8_t)s[i].ptr[k] & 0xc0) != 0x80;
+        if (n < t->least) t->least = n;
+        if (n > t->most) t->most = n;
+    }
+    if (t->max - t->min > MAX_LIST) t->least = 0, t->most = LENGTH_MANY;
+}
+
+/* How long its texts are, from what is known of its parts. */
+static void set_lengths(const struct terms *ts, struct term *t, const uint32_t *list)
+{
+    switch (t->kind) {
+    case TERM_KIND_SET: t->effort = t->least = t->most = set_length(&ts->sets[t->a]); break;
+    case TERM_KIND_CAT:
+        t->least = plus(ts->items[t->a].least, ts->items[t->b].least);
+        t->most = plus(ts->items[t->a].most, ts->items[t->b].most);
+        t->effort = plus(ts->items[t->a].effort, ts->items[t->b].effort);
+        break;
+    case TERM_KIND_REP:
+        t->least = times(ts->items[t->a].least, t->min);
+        t->most = times(ts->items[t->a].most, t->max);
+        t->effort = times(ts->items[t->a].effort, t->min);
+        break;
+    case TERM_KIND_NOT:
+        t->most = LENGTH_MANY;
+        t->effort = !t->nullable;
+        break;
+    case TERM_KIND_STRS:
+        strings_length(ts, t);
+        t->effort = t->least;
+        break;
+    case TERM_KIND_ALT:
+    case TERM_KIND_AND: {
+        bool all = t->kind == TERM_KIND_AND;
+        t->least = all ? 0 : LENGTH_MANY;
+        t->most = all ? LENGTH_MANY : 0;
+        t->effort = all ? 0 : LENGTH_MANY;
+        for (uint32_t i = 0; i < t->n; i++) {
+            const struct term *x = &ts->items[list[i]];
+            if (all ? x->least > t->least : x->least < t->least) t->least = x->least;
+            if (all ? x->most < t->most : x->most > t->most) t->most = x->most;
+            if (all) t->effort = plus(t->effort, x->effort);
+            else if (x->effort < t->effort) t->effort = x->effort;
+        }
+        break;
+    }
+    default: break;
+    }
+}
+
 static bool rehash_terms(struct grammar *g)
 {
     struct terms *ts = &g->terms;
@@ -58,6 +132,7 @@ static uint32_t intern(struct grammar *g, struct term t, const uint32_t *list)
     t.list = (uint32_t)ts->n_lists;
     if (t.n) memcpy(ts->lists + ts->n_lists, list, t.n * sizeof *list);
     ts->n_lists += t.n;
+    set_lengths(ts, &t, list);
     ts->items[ts->n] = t;
     ts->slots[at] = ts->n + 1;
     return ts->n++;
@@ -216,6 +291,13 @@ uint32_t term_and(struct grammar *g, const uint32_t *list, size_t n)
     }
     if (w == 0) return g->terms.any_text;
     if (w == 1) return out[0];
+    uint32_t least = 0, most = LENGTH_MANY;
+    for (size_t i = 0; i < w; i++) {
+        const struct term *x = &g->terms.items[out[i]];
+        if (x->least > least) least = x->least;
+        if (x->most < most) most = x->most;
+    }
+    if (least > most) return TERM_NONE;
     struct term t = {.kind = TERM_KIND_AND, .n = (uint32_t)w, .nullable = nullable, .logical = true};
     return intern(g, t, out);
 }

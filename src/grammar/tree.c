@@ -16,7 +16,7 @@ void entries_add(struct entries *e, struct str text, uint32_t id, size_t spaces)
     }
     if (e->failed) return;
     uint64_t key = 0;
-    for (size_t i = 0; i < 8; i++) key = key << 8 | (i < text.len ? (uint8_t)text.ptr[i] : 0);
+    for (size_t i = 0; i < 8 && i < text.len; i++) key |= (uint64_t)(uint8_t)text.ptr[i] << (56 - 8 * i);
     e->list[e->n++] = (struct entry){key, text.ptr, id, (uint8_t)text.len, (uint8_t)spaces};
 }
 
@@ -28,32 +28,57 @@ static int cmp_entry(const void *x, const void *y)
     return c ? c : a->spaces != b->spaces ? a->spaces - b->spaces : a->id < b->id ? -1 : a->id > b->id;
 }
 
-/* By the first bytes, eleven bits a round; then what has the same ones, by comparing. */
-static bool sort_entries(struct entry *list, size_t n)
+struct ranked {
+    uint64_t key;
+    uint32_t at;
+};
+
+/* list[i].key by their first bytes, eleven bits a round. Returns the one of the two arrays where they are then. */
+static struct ranked *rank(struct ranked *from, struct ranked *to, size_t n)
 {
-    enum { BITS = 11, ROUNDS = 6 };
-    struct entry *other = mem_try_alloc((n + 1) * sizeof *other), *from = list, *to = other;
-    if (!other) return false;
-    for (int round = 0; round < ROUNDS; round++) {
-        size_t at[1 << BITS] = {0}, sum = 0;
-        for (size_t i = 0; i < n; i++) at[from[i].key >> (BITS * round) & ((1 << BITS) - 1)]++;
-        for (size_t k = 0; k < 1 << BITS; k++) {
-            size_t here = at[k];
-            at[k] = sum;
+    enum { BITS = 11, ROUNDS = 6, SIZE = 1 << BITS };
+    size_t at[ROUNDS][SIZE] = {{0}};
+    for (size_t i = 0; i < n; i++)
+        for (int r = 0; r < ROUNDS; r++) at[r][from[i].key >> (BITS * r) & (SIZE - 1)]++;
+    for (int r = 0; r < ROUNDS; r++) {
+        size_t sum = 0;
+        for (size_t k = 0; k < SIZE; k++) {
+            size_t here = at[r][k];
+            at[r][k] = sum;
             sum += here;
         }
-        for (size_t i = 0; i < n; i++) to[at[from[i].key >> (BITS * round) & ((1 << BITS) - 1)]++] = from[i];
-        struct entry *x = from;
+        for (size_t i = 0; i < n; i++) to[at[r][from[i].key >> (BITS * r) & (SIZE - 1)]++] = from[i];
+        struct ranked *x = from;
         from = to;
         to = x;
     }
-    mem_free(other); /* an even number of rounds ends where it began */
+    return from;
+}
+
+/* By the first bytes; then what has the same ones, by comparing. */
+static bool sort_entries(struct entries *e)
+{
+    size_t n = e->n;
+    struct ranked *ranks = mem_try_alloc(2 * (n + 1) * sizeof *ranks), *sorted;
+    struct entry *list = mem_try_alloc((n + 1) * sizeof *list);
+    bool ok = ranks && list;
+    for (size_t i = 0; ok && i < n; i++) ranks[i] = (struct ranked){e->list[i].key, (uint32_t)i};
+    if (ok) sorted = rank(ranks, ranks + n + 1, n);
+    for (size_t i = 0; ok && i < n; i++) list[i] = e->list[sorted[i].at];
+    mem_free(ranks);
+    if (!ok) return mem_free(list), false;
+    mem_free(e->list);
+    e->list = list;
     for (size_t i = 0, end; i < n; i = end) {
-        for (end = i + 1; end < n && list[end].key == list[i].key; end++) {
-        }
+        for (end = i + 1; end < n && list[end].key == list[i].key;) end++;
         if (end > i + 1) qsort(list + i, end - i, sizeof *list, cmp_entry);
     }
     return true;
+}
+
+static uint8_t byte_at(const struct entry *e, size_t i)
+{
+    return i < 8 ? (uint8_t)(e->key >> (56 - 8 * i)) : (uint8_t)e->text[i];
 }
 
 /* shared[i] = bytes that text i has in common with the one before. Returns the number of nodes. */
@@ -61,8 +86,12 @@ static size_t count_nodes(uint8_t *shared, const struct entry *list, size_t n)
 {
     size_t total = 1;
     for (size_t i = 0; i < n; i++) {
-        size_t k = 0;
-        while (i && k < list[i].len && k < list[i - 1].len && list[i].text[k] == list[i - 1].text[k]) k++;
+        size_t k = 0, most = i == 0 ? 0 : list[i].len < list[i - 1].len ? list[i].len : list[i - 1].len;
+        if (i && list[i].key != list[i - 1].key) {
+            k = (size_t)__builtin_clzll(list[i].key ^ list[i - 1].key) / 8;
+            if (k > most) k = most;
+        } else
+            while (k < most && list[i].text[k] == list[i - 1].text[k]) k++;
         shared[i] = (uint8_t)k;
         total += list[i].len - k;
     }
@@ -84,7 +113,7 @@ static void fill_nodes(struct tree *t, const struct entry *list, const uint8_t *
             while (k < x->last) {
                 uint32_t first = k++;
                 while (k < x->last && shared[k] > depth) k++;
-                t->bytes[t->n] = (uint8_t)list[first].text[depth];
+                t->bytes[t->n] = byte_at(&list[first], depth);
                 t->nodes[t->n++] = (struct tree_node){.first = first, .last = k};
             }
         }
@@ -100,7 +129,7 @@ bool tree_build(struct tree *t, struct entries *e)
 {
     size_t n = e->n, total;
     uint8_t *shared = mem_try_alloc(n + 1);
-    bool ok = !e->failed && shared && sort_entries(e->list, n);
+    bool ok = !e->failed && shared && sort_entries(e);
     if (ok) {
         total = count_nodes(shared, e->list, n);
         t->nodes = mem_try_alloc((total + 1) * sizeof *t->nodes);

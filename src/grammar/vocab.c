@@ -47,6 +47,7 @@ static void sort_closer(struct entries *closers, struct entries *odd, struct str
 static bool begins_literal(struct str s)
 {
     static const struct str words[] = {{"true", 4}, {"false", 5}, {"null", 4}};
+    if (!strchr("tfn", s.ptr[0]) || !s.ptr[0]) return false;
     for (size_t i = 0; i < 3; i++)
         if (str_starts(s, words[i]) || str_starts(words[i], s)) return true;
     return false;
@@ -84,7 +85,8 @@ static bool add_slices(struct grammar_vocab *v, const struct entries *plain, siz
     if (!v->slices || !v->longs) return false;
     for (size_t i = 0; i < plain->n; i++) {
         const struct entry *e = &plain->list[i];
-        size_t chars = plain_chars((struct str){e->text, e->len});
+        size_t chars = 0;
+        for (size_t k = 0; k < e->len; k++) chars += ((uint8_t)e->text[k] & 0xc0) != 0x80;
         size_t slice = chars < PLAIN_SLICES ? chars : PLAIN_SLICES - 1;
         if (chars > v->longest) v->longest = (uint32_t)chars;
         v->slices[slice * v->n_words + e->id / 32] |= 1u << (e->id % 32);

@@ -511,7 +511,7 @@ bool walk_content(struct walk *w, struct dfa *d, uint32_t state, size_t nodes)
         }
         uint32_t i = next[depth]++;
         if (nodes-- == 0) return false;
-        int32_t to = dfa_step(w->x->g, d, states[depth], tree->bytes[i]);
+        int32_t to = dfa_lead(w->x->g, d, states[depth], tree->bytes[i]);
         if (w->x->g->derived != w->derived && !walk_goes_on(w, 0)) return true;
         if (to < 0) continue;
         const struct tree_node *t = &tree->nodes[i];

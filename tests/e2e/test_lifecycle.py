@@ -72,7 +72,7 @@ def test_port_in_use(model_path):
         taken.listen()
         port = taken.getsockname()[1]
         r = subprocess.run([PROGRAM, "serve", "-m", model_path, "--port", str(port), "-q"], capture_output=True, text=True,
-                           timeout=60)
+                           timeout=60 * SLOW)
     assert r.returncode == 1
     assert str(port) in r.stderr and len(r.stderr.strip().splitlines()) == 1, r.stderr
 
@@ -83,7 +83,7 @@ def test_unreadable_model(tmp_path, content, word):
     path = tmp_path / "x.gguf"
     if content is not None:
         path.write_bytes(content)
-    r = subprocess.run([PROGRAM, "serve", "-m", str(path), "-q"], capture_output=True, text=True, timeout=60)
+    r = subprocess.run([PROGRAM, "serve", "-m", str(path), "-q"], capture_output=True, text=True, timeout=60 * SLOW)
     assert r.returncode == 1
     assert word in r.stderr and len(r.stderr.strip().splitlines()) == 1, r.stderr
 
@@ -200,6 +200,6 @@ def test_model_larger_than_memory(tmp_path):
     path = tmp_path / "large.gguf"
     path.write_bytes((ROOT / "tests/data/tokenizers/gguf/ggml-vocab-tiny.gguf").read_bytes())
     os.truncate(path, 500 << 30)  # a hole: nothing is written
-    r = subprocess.run([PROGRAM, "serve", "-m", str(path), "-q"], capture_output=True, text=True, timeout=60)
+    r = subprocess.run([PROGRAM, "serve", "-m", str(path), "-q"], capture_output=True, text=True, timeout=60 * SLOW)
     assert r.returncode == 1
     assert "the model needs 536.9 GB of memory" in r.stderr and len(r.stderr.strip().splitlines()) == 1, r.stderr

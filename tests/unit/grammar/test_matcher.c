@@ -119,6 +119,54 @@ START_TEST(a_mask_with_a_bound_is_the_mask_or_given_up)
 }
 END_TEST
 
+START_TEST(what_a_bound_finds_is_some_of_the_mask)
+{
+    struct grammar_vocab *v = small_vocab();
+    struct grammar *g = compile(schemas[_i], 2);
+    struct grammar_matcher *m = grammar_matcher_create(g, v, NULL);
+    uint32_t some[GRAMMAR_MASK_WORDS(N)], whole[GRAMMAR_MASK_WORDS(N)];
+    size_t n, counted = 0, work = 1;
+    for (; !grammar_matcher_mask_within(m, some, &n, work); work++, counted = 0) {
+        for (uint32_t i = 0; i < N; i++) counted += some[i / 32] >> (i % 32) & 1;
+        ck_assert_uint_eq(counted, n);
+    }
+    grammar_matcher_mask(m, whole);
+    ck_assert_mem_eq(some, whole, sizeof whole);
+    ck_assert_uint_gt(work, 3);
+    grammar_matcher_destroy(m);
+    grammar_unref(g);
+    grammar_vocab_destroy(v);
+}
+END_TEST
+
+/* Whatever is written first, what it has to hold fits in: the last characters are those that are missing. */
+START_TEST(patterns_that_must_meet_in_a_length_are_never_missed)
+{
+    struct grammar_vocab *v = small_vocab();
+    struct grammar *g = compile("{\"allOf\":[{\"pattern\":\"ab1\"},{\"pattern\":\"c12\"},{\"pattern\":\"^\\\\w*$\"},"
+                                "{\"not\":{\"pattern\":\"aa|1c\"}}],\"type\":\"string\",\"minLength\":30,"
+                                "\"maxLength\":30}",
+                                0);
+    uint32_t bits[GRAMMAR_MASK_WORDS(N)];
+    struct rng rng;
+    rng_seed(&rng, 7);
+    for (int round = 0; round < 10; round++) {
+        struct grammar_matcher *m = grammar_matcher_create(g, v, NULL);
+        ck_assert_ptr_nonnull(m);
+        for (uint32_t token = 0; token != END;) {
+            size_t n = grammar_matcher_mask(m, bits), k;
+            ck_assert_uint_gt(n, 0);
+            for (k = rng_next(&rng) % n, token = 0;; token++)
+                if ((bits[token / 32] >> (token % 32) & 1) && k-- == 0) break;
+            ck_assert(grammar_matcher_accept(m, token));
+        }
+        grammar_matcher_destroy(m);
+    }
+    grammar_unref(g);
+    grammar_vocab_destroy(v);
+}
+END_TEST
+
 /* 300 shapes of objects, each with its own constant: as many readings as long as the constant is not written. */
 START_TEST(a_large_union_has_short_masks)
 {
@@ -266,6 +314,8 @@ void add_matcher_tests(TCase *tc)
 {
     tcase_add_loop_test(tc, the_mask_is_the_set_of_accepted_tokens, 0, sizeof schemas / sizeof *schemas);
     tcase_add_loop_test(tc, a_mask_with_a_bound_is_the_mask_or_given_up, 0, sizeof schemas / sizeof *schemas);
+    tcase_add_loop_test(tc, what_a_bound_finds_is_some_of_the_mask, 0, sizeof schemas / sizeof *schemas);
+    tcase_add_test(tc, patterns_that_must_meet_in_a_length_are_never_missed);
     tcase_add_test(tc, a_large_union_has_short_masks);
     tcase_add_loop_test(tc, every_number_of_a_range_can_be_written, 0, 4);
     tcase_add_test(tc, rollback_returns_to_the_same_masks);
