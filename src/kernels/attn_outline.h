@@ -33,14 +33,21 @@ struct attn_scratch {
         more[]; /* [QUERY_TILE][dim_v]: the result of another chunk; then struct query_tile of all tiles, then theirs */
 };
 
-/* Pages lie far from each other, so the hardware does not see the next ones coming: fetches the n pages that follow the
- * next n of token's, into the second level. */
-ATTN_INLINE void attn_fetch_ahead(const struct attn_head *h, const struct query_tile *q, int token, int n)
+/* Pages lie far from each other, so the hardware does not see the next ones coming: while one is read, the one two
+ * further on is fetched, line by line. Its keys (then the first values) while keys are read; its values while values
+ * are. The page itself, which costs nothing, where none follows or others have read it before. */
+static inline const uint8_t *attn_next_keys(const struct attn_head *h, const struct query_tile *q, int token)
 {
-    const size_t bytes = attn_page_bytes(&h->kv);
-    if (!q->streams) return;
-    for (int next = token + 2 * SLOTS; next < q->to && next < token + (2 + n) * SLOTS; next += SLOTS)
-        for (size_t i = 0; i < bytes; i += 64) __builtin_prefetch(attn_page_at(h, next) + i, 0, 2);
+    int next = token + 2 * SLOTS, first = q->from / SLOTS * SLOTS;
+    if (!q->streams) return attn_page_at(h, token);
+    if (next < q->to) return attn_page_at(h, next);
+    next += first - (q->to + SLOTS - 1) / SLOTS * SLOTS;
+    return attn_page_at(h, next < first ? first : next < q->to ? next : token) + attn_v_offset(&h->kv);
+}
+
+static inline const uint8_t *attn_next_values(const struct attn_head *h, const struct query_tile *q, int token)
+{
+    return attn_page_at(h, q->streams && token + 2 * SLOTS < q->to ? token + 2 * SLOTS : token) + attn_v_offset(&h->kv);
 }
 
 /* ---- the level's parts ---- */
