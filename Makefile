@@ -241,6 +241,14 @@ bench-agent: all $(VENV)/done ## one task of Claude Code with Qwen2.5-Coder-1.5B
 bench: all bench-server ## speed against llama.cpp, alternating pairs (NAMES=...)
 	tools/bench $(NAMES)
 
+$(BUILD)/tests/bench_answer: tests/bench/bench_answer.c $(LIB)
+	@mkdir -p $(@D)
+	$(CC) $(CPPFLAGS_ALL) $(CFLAGS_ALL) -o $@ $< $(LIB) $(LIBS)
+
+bench-tools: all $(BUILD)/tests/bench_answer ## what 250 tools cost while an answer is generated
+	$(BUILD)/tests/bench_answer
+	$(PYTHON) tools/bench-tools $(BENCH_ARGS)
+
 bench-server: all $(VENV)/done ## what a request costs beside the model's steps, in turns with llama-server
 	$(VENV)/bin/python tools/bench-server $(BENCH_ARGS)
 
@@ -273,7 +281,7 @@ clean: ## remove build/
 
 FORCE:
 .PHONY: all unit tools kernels fuzz run test test-build test-python oracle oracle-if-there models peers compare bench check test-clients bench-grammar grammar-walks \
-    clients test-clients-if-there bench-agent bench-server \
+    clients test-clients-if-there bench-agent bench-server bench-tools \
     install help clean unit-build fuzz-library fuzz-replay sanitized FORCE
 .SECONDARY:
 -include $(OBJS:.o=.d) $(BUILD)/obj/main.d
