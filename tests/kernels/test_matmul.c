@@ -80,13 +80,13 @@ static double weight_magnitude(const struct product *p, int r, int k)
     return 3 * max;
 }
 
-/* K types with mins, levels of 16-row panels: the sums of 16 (32) activations that mins are multiplied with are rounded
+/* K types with mins, all levels but c: the sums of 16 (32) activations that mins are multiplied with are rounded
  * to 1/32767 of the largest in 256. Returns what that may change in one unit, for mins of up to `magnitude`. */
 static double sums_rounding(const struct test *t, enum quant_type type, double magnitude, const float *kept)
 {
     bool has_sums = type == QUANT_Q2_K || type == QUANT_Q4_K || type == QUANT_Q5_K;
     double largest = 0;
-    if (!has_sums || t->k.level < CPU_AVX512) return 0;
+    if (!has_sums || t->k.level < CPU_AVX2) return 0;
     for (int i = 0; i < 256; i += 16) {
         double half = 0, block = 0;
         for (int j = 0; j < 16; j++) half += (double)kept[i + j];

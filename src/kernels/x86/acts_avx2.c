@@ -106,17 +106,40 @@ static void act8_quantize(void *acts, const float *x, size_t x_stride, int m, in
     }
 }
 
-/* One block of 32 of a unit of 256; returns the sum of its q. */
-AVX2_INLINE int act256_block(uint8_t *unit, const float *x, __m256 inverse, int b, int col, int w)
+struct unit_sums {
+    float half[16], block[8], zeros[8]; /* d * sum of q */
+};
+
+/* One block of 32 of a unit of 256. */
+AVX2_INLINE void act256_block(uint8_t *unit, struct unit_sums *sums, const float *x, int b, int col, int w)
 {
-    __m256i q = round_to_int8(x, inverse), s = pair_sums(q);
+    float top = absmax(x, 32), d = top > ABSMAX_MIN ? top / 127.0f : 0.0f;
+    __m256i q = round_to_int8(x, _mm256_set1_ps(top > ABSMAX_MIN ? 127.0f / top : 0.0f)), s = pair_sums(q);
     __m256i start = _mm256_sub_epi16(_mm256_setzero_si256(), _mm256_slli_epi16(s, 5));
     int low = sum_of_pair(lane_of_half(s, 0)), high = sum_of_pair(lane_of_half(s, 1));
     store_256(unit + 32 * (b * w + col), q);
     store_u32(unit + ACT256_START(w) + 8 * (b * w + col), lane_of_half(start, 0));
     store_u32(unit + ACT256_START(w) + 8 * (b * w + col) + 4, lane_of_half(start, 1));
-    store_u32(unit + ACT256_SUM16(w) + 4 * (b * w + col), make_pair(low, high));
-    return low + high;
+    store_f32(unit + ACT256_D(w) + 4 * (b * w + col), d);
+    sums->half[2 * b] = d * (float)low;
+    sums->half[2 * b + 1] = d * (float)high;
+    sums->block[b] = d * (float)(low + high);
+}
+
+/* The sums as 16-bit integers with one scale. */
+AVX2_INLINE void act256_sums(uint8_t *unit, const struct unit_sums *sums, int col, int w)
+{
+    const __m256 v[3] = {_mm256_loadu_ps(sums->half), _mm256_loadu_ps(sums->half + 8), _mm256_loadu_ps(sums->block)};
+    float top = absmax(sums->half, (int)(sizeof *sums / sizeof(float)));
+    __m256 inverse = _mm256_set1_ps(top > ABSMAX_MIN ? 32767.0f / top : 0.0f);
+    int q[3][8];
+    for (int i = 0; i < 3; i++) _mm256_storeu_si256((void *)q[i], _mm256_cvtps_epi32(_mm256_mul_ps(v[i], inverse)));
+    for (int i = 0; i < 4; i++) {
+        store_u32(unit + ACT256_SUM16(w) + 4 * (i * w + col), make_pair(q[0][2 * i], q[0][2 * i + 1]));
+        store_u32(unit + ACT256_SUM16(w) + 4 * ((i + 4) * w + col), make_pair(q[1][2 * i], q[1][2 * i + 1]));
+        store_u32(unit + ACT256_SUM32(w) + 4 * (i * w + col), make_pair(q[2][2 * i], q[2][2 * i + 1]));
+    }
+    store_f32(unit + ACT256_SUM_SCALE(w) + 4 * col, top > ABSMAX_MIN ? top / 32767.0f : 0.0f);
 }
 
 static void act256_quantize(void *acts, const float *x, size_t x_stride, int m, int k, int from, int to)
@@ -126,14 +149,9 @@ static void act256_quantize(void *acts, const float *x, size_t x_stride, int m, 
         uint8_t *unit = (uint8_t *)acts + act256_bytes(first, k);
         const float *row = x + (size_t)t * x_stride;
         for (int i = 0; i < k; i += 256, unit += ACT256_BYTES * w) {
-            float top = absmax(row + i, 256);
-            __m256 inverse = _mm256_set1_ps(top > ABSMAX_MIN ? 127.0f / top : 0.0f);
-            for (int b = 0; b < 8; b += 2) {
-                int even = act256_block(unit, row + i + 32 * b, inverse, b, col, w);
-                int odd = act256_block(unit, row + i + 32 * b + 32, inverse, b + 1, col, w);
-                store_u32(unit + ACT256_SUM32(w) + 4 * (b / 2 * w + col), make_pair(even, odd));
-            }
-            store_f32(unit + ACT256_D(w) + 4 * col, top > ABSMAX_MIN ? top / 127.0f : 0.0f);
+            struct unit_sums sums = {0};
+            for (int b = 0; b < 8; b++) act256_block(unit, &sums, row + i + 32 * b, b, col, w);
+            act256_sums(unit, &sums, col, w);
         }
     }
 }
@@ -187,7 +205,7 @@ static void act256_restore(float *x, const void *acts, int m, int k, int token)
     const uint8_t *unit = (const uint8_t *)acts + act256_bytes(first, k);
     for (int i = 0; i < k; i += 256, unit += ACT256_BYTES * w) {
         for (int b = 0; b < 8; b++)
-            restore_int8(x + i + 32 * b, unit + 32 * (b * w + col), unit + ACT256_D(w) + 4 * col, 32);
+            restore_int8(x + i + 32 * b, unit + 32 * (b * w + col), unit + ACT256_D(w) + 4 * (b * w + col), 32);
     }
 }
 

@@ -29,7 +29,7 @@ enum act_kind { ACT8, ACT256, ACT16, ACTF, ACT_KIND_N };
 
 /* Bytes of one token and one unit. */
 #define ACT8_BYTES 44
-#define ACT256_BYTES 372
+#define ACT256_BYTES 404
 #define ACT16_BYTES 68
 #define ACTF_BYTES 64
 
@@ -41,6 +41,7 @@ enum act_kind { ACT8, ACT256, ACT16, ACTF, ACT_KIND_N };
 #define ACT256_SUM16(w) (320 * (w))
 #define ACT256_SUM32(w) (352 * (w))
 #define ACT256_D(w) (368 * (w))
+#define ACT256_SUM_SCALE(w) (400 * (w))
 #define ACT16_D(w) (64 * (w))
 
 /* Unpacks `units` units of two panels (the second may be the first again) into the form that `tile` reads. */

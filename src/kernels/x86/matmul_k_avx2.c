@@ -155,13 +155,21 @@ AVX2_INLINE bool run_ends(enum quant_type type, int j)
     return j % run_length(type) == run_length(type) - 1;
 }
 
-/* Adds a unit's integer sums to 8 outputs. Every path goes through here: same operations, same order. */
-AVX2_INLINE __m256 add_unit(enum quant_type type, __m256 f, __m256i sum, __m256i min_sum, __m256 d, __m256 dmin,
-                            __m256 act_d)
+/* Adds a unit of token t to 8 outputs: sum = its products under integer scales. Every path goes through here: same
+ * operations, same order. */
+AVX2_INLINE __m256 add_unit(enum quant_type type, __m256 f, __m256 sum, __m256i min_sum, __m256 d, __m256 dmin,
+                            const uint8_t *acts, int t, int width)
 {
-    __m256 v = _mm256_mul_ps(_mm256_cvtepi32_ps(sum), d);
-    if (has_min(type)) v = _mm256_fnmadd_ps(_mm256_cvtepi32_ps(min_sum), dmin, v);
-    return _mm256_fmadd_ps(v, act_d, f);
+    f = _mm256_fmadd_ps(sum, d, f);
+    if (!has_min(type)) return f;
+    __m256 scale = broadcast_f32(acts + ACT256_SUM_SCALE(width) + 4 * t);
+    return _mm256_fnmadd_ps(_mm256_mul_ps(_mm256_cvtepi32_ps(min_sum), scale), dmin, f);
+}
+
+/* Adds a block's integers, under their integer scales, with the token's scale of that block. */
+AVX2_INLINE __m256 add_block(__m256 sum, __m256i block, const uint8_t *d)
+{
+    return _mm256_fmadd_ps(_mm256_cvtepi32_ps(block), broadcast_f32(d), sum);
 }
 
 AVX2_INLINE void unpack(enum quant_type type, void *unpacked, const uint8_t *panel0, const uint8_t *panel1, int units)
@@ -186,12 +194,13 @@ AVX2_INLINE void unpack(enum quant_type type, void *unpacked, const uint8_t *pan
     }
 }
 
-/* Adds one unpacked block times TILE_TOKENS tokens to the integer sums; q and start are the block's. */
-AVX2_INLINE void tile_block(enum quant_type type, __m256i sum[TILE_TOKENS][2], const struct k_unit *unit, int b,
-                            const uint8_t *q, const uint8_t *start)
+/* Adds one unpacked block times TILE_TOKENS tokens to the sums. */
+AVX2_INLINE void tile_block(enum quant_type type, __m256 sum[TILE_TOKENS][2], const struct k_unit *unit, int b,
+                            const uint8_t *acts)
 {
     enum { T = TILE_TOKENS };
-    __m256i c[T][2];
+    const uint8_t *q = acts + 32 * T * b, *start = acts + ACT256_START(T) + 8 * T * b;
+    __m256i c[T][2], block[T][2];
     UNROLL
     for (int j = 0; j < 8; j++) {
         __m256i w0 = unit->block[b].w[j][0], w1 = unit->block[b].w[j][1];
@@ -204,10 +213,17 @@ AVX2_INLINE void tile_block(enum quant_type type, __m256i sum[TILE_TOKENS][2], c
         if (!run_ends(type, j)) continue;
         int run = j / run_length(type);
         UNROLL
-        for (int t = 0; t < T; t++) {
-            sum[t][0] = _mm256_add_epi32(sum[t][0], _mm256_madd_epi16(c[t][0], unit->block[b].scale[run][0]));
-            sum[t][1] = _mm256_add_epi32(sum[t][1], _mm256_madd_epi16(c[t][1], unit->block[b].scale[run][1]));
+        for (int t = 0; t < T; t++) UNROLL
+        for (int half = 0; half < 2; half++) {
+            __m256i v = _mm256_madd_epi16(c[t][half], unit->block[b].scale[run][half]);
+            block[t][half] = run == 0 ? v : _mm256_add_epi32(block[t][half], v);
         }
+    }
+    UNROLL
+    for (int t = 0; t < T; t++) {
+        const uint8_t *d = acts + ACT256_D(T) + 4 * (b * T + t);
+        sum[t][0] = add_block(sum[t][0], block[t][0], d);
+        sum[t][1] = add_block(sum[t][1], block[t][1], d);
     }
 }
 
@@ -217,18 +233,18 @@ AVX2_INLINE void tile(enum quant_type type, float *y0, float *y1, size_t y_strid
     enum { T = TILE_TOKENS };
     const struct k_unit *unit = unpacked;
     for (int u = 0; u < units; u++, unit++, acts += T * ACT256_BYTES) {
-        __m256i sum[T][2];
+        __m256 sum[T][2];
         UNROLL
-        for (int t = 0; t < T; t++) sum[t][0] = sum[t][1] = _mm256_setzero_si256();
+        for (int t = 0; t < T; t++) sum[t][0] = sum[t][1] = _mm256_setzero_ps();
         for (int b = 0; b < 8; b++) {
             const char *next = (const char *)(acts + ahead) + b * T * (ACT256_BYTES / 8);
             UNROLL
             for (int i = 0; i < T * ACT256_BYTES / 8; i += 64) _mm_prefetch(next + i, _MM_HINT_T0);
-            tile_block(type, sum, unit, b, acts + 32 * T * b, acts + ACT256_START(T) + 8 * T * b);
+            tile_block(type, sum, unit, b, acts);
         }
         UNROLL
         for (int t = 0; t < T; t++) {
-            __m256 act_d = broadcast_f32(acts + ACT256_D(T) + 4 * t), f[2];
+            __m256 f[2];
             UNROLL
             for (int half = 0; half < 2; half++) {
                 __m256i min_sum = _mm256_setzero_si256();
@@ -237,7 +253,7 @@ AVX2_INLINE void tile(enum quant_type type, float *y0, float *y1, size_t y_strid
                     min_sum = mad_s16(min_sum, unit->mins[i][half], act_sums(type, acts, i, t, T));
                 const float *y = (half ? y1 : y0) + (size_t)t * y_stride;
                 f[half] = first && u == 0 ? _mm256_setzero_ps() : _mm256_loadu_ps(y);
-                f[half] = add_unit(type, f[half], sum[t][half], min_sum, unit->d[half], unit->dmin[half], act_d);
+                f[half] = add_unit(type, f[half], sum[t][half], min_sum, unit->d[half], unit->dmin[half], acts, t, T);
             }
             _mm256_storeu_ps(y0 + (size_t)t * y_stride, f[0]); /* after both loads: y1 may be y0 */
             _mm256_storeu_ps(y1 + (size_t)t * y_stride, f[1]);
@@ -245,25 +261,31 @@ AVX2_INLINE void tile(enum quant_type type, float *y0, float *y1, size_t y_strid
     }
 }
 
-/* Adds one block times n tokens to the integer sums, and the minimum terms that lie with it. */
-AVX2_INLINE void small_block(enum quant_type type, int n, __m256i *sum, __m256i *min_sum, const uint8_t *unit, int b,
+/* Adds one block times n tokens to the sums, and the minimum terms that lie with it. */
+AVX2_INLINE void small_block(enum quant_type type, int n, __m256 *sum, __m256i *min_sum, const uint8_t *unit, int b,
                              const uint8_t *acts)
 {
     const uint8_t *w = unit + head_bytes(type) + b * block_bytes(type);
     const uint8_t *q = acts + 32 * n * b, *start = acts + ACT256_START(n) + 8 * n * b;
     UNROLL
     for (int i = 0; i < block_bytes(type); i += 64) _mm_prefetch((const char *)w + PREFETCH_BYTES + i, _MM_HINT_T0);
-    __m256i c[SMALL_MAX];
+    __m256i c[SMALL_MAX], block[SMALL_MAX];
     UNROLL
     for (int j = 0; j < 8; j++) {
         __m256i v = weights(type, w, j);
         UNROLL
         for (int t = 0; t < n; t++) c[t] = run_step(type, c[t], v, broadcast_32(q + 32 * t + 4 * j), start + 8 * t, j);
         if (!run_ends(type, j)) continue;
-        __m256i scale = load_scale(type, unit, b, j / run_length(type));
+        int run = j / run_length(type);
+        __m256i scale = load_scale(type, unit, b, run);
         UNROLL
-        for (int t = 0; t < n; t++) sum[t] = _mm256_add_epi32(sum[t], _mm256_madd_epi16(c[t], scale));
+        for (int t = 0; t < n; t++) {
+            __m256i scaled = _mm256_madd_epi16(c[t], scale);
+            block[t] = run == 0 ? scaled : _mm256_add_epi32(block[t], scaled);
+        }
     }
+    UNROLL
+    for (int t = 0; t < n; t++) sum[t] = add_block(sum[t], block[t], acts + ACT256_D(n) + 4 * (b * n + t));
     if (has_min(type) && (!has_wide_scales(type) || b % 2 == 1)) {
         int i = has_wide_scales(type) ? b / 2 : b;
         __m256i mins = load_mins(type, unit, i);
@@ -281,17 +303,20 @@ AVX2_INLINE void small(enum quant_type type, int n, float *y, size_t y_stride, c
         for (int t = 0; t < n; t++) f[t] = _mm256_setzero_ps();
         const uint8_t *a = acts;
         for (int u = 0; u < units; u++, a += ACT256_BYTES * n, unit += unit_bytes(type)) {
-            __m256i sum[SMALL_MAX], min_sum[SMALL_MAX];
+            __m256 sum[SMALL_MAX];
+            __m256i min_sum[SMALL_MAX];
             UNROLL
-            for (int t = 0; t < n; t++) sum[t] = min_sum[t] = _mm256_setzero_si256();
+            for (int t = 0; t < n; t++) {
+                sum[t] = _mm256_setzero_ps();
+                min_sum[t] = _mm256_setzero_si256();
+            }
             for (int b = 0; b < 8; b += 2) { /* by two: odd and even blocks differ in their constants */
                 small_block(type, n, sum, min_sum, unit, b, a);
                 small_block(type, n, sum, min_sum, unit, b + 1, a);
             }
             __m256 d = load_f16(unit), dmin = load_f16(unit + 16);
             UNROLL
-            for (int t = 0; t < n; t++)
-                f[t] = add_unit(type, f[t], sum[t], min_sum[t], d, dmin, broadcast_f32(a + ACT256_D(n) + 4 * t));
+            for (int t = 0; t < n; t++) f[t] = add_unit(type, f[t], sum[t], min_sum[t], d, dmin, a, t, n);
         }
         UNROLL
         for (int t = 0; t < n; t++) _mm256_storeu_ps(y + (size_t)t * y_stride, f[t]);
