@@ -238,8 +238,19 @@ compare: all tools $(VENV)/done ## distributions and greedy answers against llam
 bench-agent: all $(VENV)/done ## one task of Claude Code with Qwen2.5-Coder-1.5B, on Parley and on llama-server
 	$(VENV)/bin/python tools/bench-agent $(BENCH_ARGS)
 
-bench: all ## speed against llama.cpp, alternating pairs (NAMES=...)
+bench: all bench-server ## speed against llama.cpp, alternating pairs (NAMES=...)
 	tools/bench $(NAMES)
+
+$(BUILD)/tests/bench_answer: tests/bench/bench_answer.c $(LIB)
+	@mkdir -p $(@D)
+	$(CC) $(CPPFLAGS_ALL) $(CFLAGS_ALL) -o $@ $< $(LIB) $(LIBS)
+
+bench-tools: all $(BUILD)/tests/bench_answer ## what 250 tools cost while an answer is generated
+	$(BUILD)/tests/bench_answer
+	$(PYTHON) tools/bench-tools $(BENCH_ARGS)
+
+bench-server: all $(VENV)/done ## what a request costs beside the model's steps, in turns with llama-server
+	$(VENV)/bin/python tools/bench-server $(BENCH_ARGS)
 
 WALKS ?= 10000
 grammar-walks: $(BUILD)/tests/grammar_walks $(VENV)/done ## random walks through masks, judged by python-jsonschema (WALKS=N of each schema)
@@ -270,7 +281,7 @@ clean: ## remove build/
 
 FORCE:
 .PHONY: all unit tools kernels fuzz run test test-build test-python oracle oracle-if-there models peers compare bench check test-clients bench-grammar grammar-walks \
-    clients test-clients-if-there bench-agent \
+    clients test-clients-if-there bench-agent bench-server bench-tools \
     install help clean unit-build fuzz-library fuzz-replay sanitized FORCE
 .SECONDARY:
 -include $(OBJS:.o=.d) $(BUILD)/obj/main.d

@@ -11,6 +11,7 @@
 
 #define INPUT_MAX_BYTES ((size_t)16 << 20)
 #define SUMMARY_MAX_BYTES ((size_t)16 << 20)
+#define SIGNATURE_MAX_BYTES 256
 
 void anthropic_id_make(char out[ANTHROPIC_ID_SIZE], const char *prefix)
 {
@@ -30,12 +31,14 @@ void anthropic_answer_init(struct anthropic_answer *a, bool is_stream, struct st
     *a = (struct anthropic_answer){.is_stream = is_stream, .id = id, .model = model, .request_id = request_id};
     buf_init(&a->input, INPUT_MAX_BYTES);
     buf_init(&a->summary, SUMMARY_MAX_BYTES);
+    buf_init(&a->summary_signature, SIGNATURE_MAX_BYTES);
 }
 
 void anthropic_answer_deinit(struct anthropic_answer *a)
 {
     buf_deinit(&a->input);
     buf_deinit(&a->summary);
+    buf_deinit(&a->summary_signature);
 }
 
 /* ---- steps ---- */
@@ -298,7 +301,9 @@ static void write_summary(struct anthropic_answer *a, struct buf *out)
     }
     if (ok) json_text_string(out, text);
     else buf_append(out, STR("null")); /* clients keep the conversation as it is then */
-    buf_append(out, STR(",\"encrypted_content\":null"));
+    buf_append(out, STR(",\"encrypted_content\":"));
+    if (ok && a->summary_signature.len) json_text_string(out, buf_str(&a->summary_signature));
+    else buf_append(out, STR("null"));
     if (!a->is_stream) {
         write_changes(a, out);
         return;
@@ -313,6 +318,10 @@ static void write_summary(struct anthropic_answer *a, struct buf *out)
 /* Whether the event belongs to a block: text is kept until the end, everything else is left out. */
 static bool keep_summary(struct anthropic_answer *a, const struct chat_event *ev)
 {
+    if (ev->kind == CHAT_EVENT_BLOCK_CLOSE && a->kind == CHAT_TEXT) {
+        buf_clear(&a->summary_signature);
+        buf_append(&a->summary_signature, ev->signature);
+    }
     if (ev->kind == CHAT_EVENT_BLOCK_OPEN) a->kind = ev->block;
     else if (ev->kind == CHAT_EVENT_BLOCK_CLOSE) a->kind = CHAT_TEXT;
     else if (ev->kind != CHAT_EVENT_DELTA) return false;

@@ -66,6 +66,7 @@ bool compaction_order(struct decoder *d, const json_t *body)
         (struct chat_block){.kind = CHAT_TEXT, .text = str_trim(order).len ? order : str_from(default_order)};
     m->blocks = blocks;
     m->n_blocks++;
+    r->is_summary = true;
     return true;
 }
 

@@ -41,9 +41,9 @@ struct anthropic_answer {
     uint32_t n_blocks;
     char tail[4]; /* an unfinished character at the end of the last delta */
     size_t n_tail;
-    uint64_t text_hash; /* of the open thinking block, for a signature when the backend gives none */
-    struct buf input;   /* JSON of the open tool call, for the answer in one piece */
-    struct buf summary; /* of a compaction */
+    uint64_t text_hash;                    /* of the open thinking block, for a signature when the backend gives none */
+    struct buf input;                      /* JSON of the open tool call, for the answer in one piece */
+    struct buf summary, summary_signature; /* of a compaction */
     struct chat_usage usage;
 };
 void anthropic_answer_init(struct anthropic_answer *a, bool is_stream, struct str id, struct str model,

@@ -197,11 +197,24 @@ static bool decode_metadata(struct decoder *d, const json_t *body)
     return true;
 }
 
+/* What is asked for at the top and answered without. */
+static void note_unhonoured(struct decoder *d, const json_t *body)
+{
+    json_t *speed = field_get(body, "speed"), *binding = field_get(field_get(body, "thinking"), "block_binding");
+    json_t *mismatch = field_get(binding, "prefix_mismatch_behavior");
+    if (json_is_string(speed) && str_eq(json_str(speed), STR("fast")))
+        chat_note(d->r, "speed: every answer comes as fast as this machine can");
+    if (field_get(body, "container")) chat_note(d->r, "container: there is none");
+    if (json_is_string(mismatch) && str_eq(json_str(mismatch), STR("error")))
+        chat_note(d->r, "thinking.block_binding: foreign reasoning is taken, not refused");
+}
+
 static bool decode_body(struct decoder *d, const json_t *body)
 {
     if (!field_str(d, &d->r->model, body, "model", true)) return false;
     if (!d->r->model.len || d->r->model.len > 256)
         return decode_fail(d, "model: Input should have 1 to 256 bytes, found %zu", d->r->model.len);
+    note_unhonoured(d, body);
     return check_refused(d, body) && decode_system(d, body) && decode_tools(d, body) && decode_messages(d, body) &&
            decode_tool_choice(d, body) && decode_max_tokens(d, body) && decode_stops(d, body) &&
            decode_sampling(d, body) && decode_thinking(d, body) && decode_output(d, body) && decode_metadata(d, body) &&

@@ -101,6 +101,16 @@ static bool add_examples(struct decoder *d, struct chat_tool *out, const json_t 
            anthropic_error_set(d->error, 413, NULL, "the tools are larger than a request may be");
 }
 
+/* Tools are called by the model alone, never by code that a server runs. */
+static void note_callers(struct decoder *d, const json_t *tool)
+{
+    size_t i;
+    json_t *caller, *callers = field_get(tool, "allowed_callers");
+    bool is_direct = !json_array_size(callers);
+    json_array_foreach(callers, i, caller) is_direct |= str_eq(json_str(caller), STR("direct"));
+    if (!is_direct) chat_note(d->r, "%s.allowed_callers: the model calls the tool directly", d->path);
+}
+
 static bool read_tool(struct decoder *d, struct chat_tool *out, json_t *tool)
 {
     struct str type;
@@ -114,6 +124,7 @@ static bool read_tool(struct decoder *d, struct chat_tool *out, json_t *tool)
         return decode_fail(d, "a tool name has 1 to 64 of a-z A-Z 0-9 _ -, found \"%.*s\"",
                            STR_ARG(str_slice(out->name, 0, 80)));
     }
+    note_callers(d, tool);
     return read_schema(d, out, tool, type) && add_examples(d, out, tool);
 }
 

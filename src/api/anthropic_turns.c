@@ -68,16 +68,18 @@ static bool add_tool_changes(struct decoder *d, struct message_list *list, const
 }
 
 /* The summary speaks to the model as the user does: templates want a conversation to begin with the user. */
-static bool start_from_compaction(struct decoder *d, struct message_list *list, struct str summary)
+static bool start_from_compaction(struct decoder *d, struct message_list *list, struct str summary, const json_t *block)
 {
     struct buf text;
     struct block_list blocks = {decode_alloc(d, 1, sizeof *blocks.items), 1};
     if (!blocks.items) return false;
     buf_init(&text, (size_t)256 << 20);
-    buf_append(&text, STR("<summary>\n"));
+    buf_append(&text, STR(CHAT_SUMMARY_START));
     buf_append(&text, summary);
-    buf_append(&text, STR("\n</summary>"));
+    buf_append(&text, STR(CHAT_SUMMARY_END));
     if (decode_take_text(d, blocks.items, &text) != READ_TAKEN) return false;
+    if (json_is_string(field_get(block, "encrypted_content")))
+        blocks.items[0].signature = json_str(field_get(block, "encrypted_content"));
     decode_tools_reset(d);
     list->n = 0;
     add(list, CHAT_USER, &blocks);
@@ -135,7 +137,7 @@ static bool read_message(struct decoder *d, struct message_list *list, const jso
     if (!content) return decode_mismatch(d, "a string or an array of blocks", json_object_get(message, "content"));
     struct str summary = role == CHAT_ASSISTANT ? find_compaction(&compaction_at, content) : STR_NONE;
     if (summary.len) {
-        if (!start_from_compaction(d, list, summary) ||
+        if (!start_from_compaction(d, list, summary, json_array_get(content, compaction_at)) ||
             !add_tool_changes(d, list, json_array_get(content, compaction_at)) ||
             !decode_list_from(d, &blocks, content, compaction_at + 1, IN_ASSISTANT))
             return false;

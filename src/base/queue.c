@@ -1,4 +1,5 @@
-/* queue: see queue.h. One mutex around a list; the eventfd is written when the list stops being empty. */
+/* queue: see queue.h. One mutex around a list; the eventfd is written when the list stops being empty and read when it
+ * is taken. */
 #define _GNU_SOURCE
 #include "base/queue.h"
 
@@ -30,12 +31,14 @@ void queue_deinit(struct queue *q)
     close(q->fd);
 }
 
-static void signal_reader(struct queue *q)
+/* Under the lock: what the reader sees in its event loop. */
+static void raise_fd(struct queue *q)
 {
     uint64_t one = 1;
+    if (!q->watched || q->raised) return;
     ssize_t n = write(q->fd, &one, sizeof one); /* can only fail when the counter is full: still readable */
     (void)n;
-    pthread_cond_signal(&q->filled);
+    q->raised = true;
 }
 
 bool queue_push(struct queue *q, struct queue_item *item)
@@ -43,11 +46,12 @@ bool queue_push(struct queue *q, struct queue_item *item)
     pthread_mutex_lock(&q->lock);
     bool ok = !q->closed;
     if (ok) {
-        bool was_empty = !q->head;
         item->next = NULL;
         *q->tail = item;
         q->tail = &item->next;
-        if (was_empty) signal_reader(q);
+        raise_fd(q);
+        if (q->waiting) pthread_cond_signal(&q->filled); /* inside the lock: behind it the reader may free the queue */
+        q->waiting = false;
     }
     pthread_mutex_unlock(&q->lock);
     return ok;
@@ -57,16 +61,19 @@ void queue_close(struct queue *q)
 {
     pthread_mutex_lock(&q->lock);
     q->closed = true;
-    signal_reader(q);
+    raise_fd(q);
     pthread_cond_broadcast(&q->filled);
     pthread_mutex_unlock(&q->lock);
 }
 
 static struct queue_item *take_locked(struct queue *q)
 {
-    uint64_t count;
-    ssize_t n = read(q->fd, &count, sizeof count);
-    (void)n;
+    if (q->raised) {
+        uint64_t count;
+        ssize_t n = read(q->fd, &count, sizeof count);
+        (void)n;
+        q->raised = false;
+    }
     struct queue_item *items = q->head;
     q->head = NULL;
     q->tail = &q->head;
@@ -90,15 +97,21 @@ struct queue_item *queue_wait(struct queue *q, int timeout_ms)
     if (until.tv_nsec >= 1000000000) until.tv_sec++, until.tv_nsec -= 1000000000;
     pthread_mutex_lock(&q->lock);
     while (!q->head && !q->closed) {
+        q->waiting = true;
         if (timeout_ms < 0) pthread_cond_wait(&q->filled, &q->lock);
         else if (pthread_cond_timedwait(&q->filled, &q->lock, &until) == ETIMEDOUT) break;
     }
+    q->waiting = false;
     struct queue_item *items = take_locked(q);
     pthread_mutex_unlock(&q->lock);
     return items;
 }
 
-int queue_fd(const struct queue *q)
+int queue_fd(struct queue *q)
 {
+    pthread_mutex_lock(&q->lock);
+    q->watched = true;
+    if (q->head || q->closed) raise_fd(q);
+    pthread_mutex_unlock(&q->lock);
     return q->fd;
 }

@@ -1,5 +1,6 @@
 /* queue: how threads meet. A list of items embedded in the callers' structs; many writers, one reader. The reader
- * either sleeps in queue_wait or watches queue_fd in an event loop (readable while items may be waiting). */
+ * either sleeps in queue_wait or watches queue_fd in an event loop (readable while items may be waiting). Pushing and
+ * taking make no system call where nobody sleeps: the engine looks into its queue before every step. */
 #ifndef BASE_QUEUE_H
 #define BASE_QUEUE_H
 
@@ -17,7 +18,10 @@ struct queue {
     pthread_cond_t filled;
     struct queue_item *head, **tail;
     bool closed;
-    int fd; /* eventfd */
+    bool waiting; /* the reader sleeps in queue_wait */
+    bool watched; /* the reader has asked for fd */
+    bool raised;  /* fd is readable */
+    int fd;       /* eventfd */
 };
 
 bool queue_init(struct queue *q, struct err *e);
@@ -29,6 +33,7 @@ void queue_close(struct queue *q); /* pushes fail from now on, waiters wake; wha
 struct queue_item *queue_take_all(struct queue *q);
 /* The same, but sleeps until there are items, the queue is closed, or timeout_ms passed (-1 = no limit). */
 struct queue_item *queue_wait(struct queue *q, int timeout_ms);
-int queue_fd(const struct queue *q);
+/* From the first call on, fd follows the list: a reader that sleeps in queue_wait only never pays for it. */
+int queue_fd(struct queue *q);
 
 #endif

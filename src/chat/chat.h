@@ -15,6 +15,10 @@
 #include "base/err.h"
 #include "base/str.h"
 
+/* Around a summary that stands for what was before it, as a TEXT block. */
+#define CHAT_SUMMARY_START "<summary>\n"
+#define CHAT_SUMMARY_END "\n</summary>"
+
 enum chat_role { CHAT_USER, CHAT_ASSISTANT, CHAT_SYSTEM };
 enum chat_block_kind {
     CHAT_TEXT,
@@ -31,7 +35,7 @@ enum chat_block_kind {
 struct chat_block {
     enum chat_block_kind kind;
     struct str text;           /* TEXT, THINKING */
-    struct str signature;      /* THINKING */
+    struct str signature;      /* THINKING; TEXT that is a summary */
     struct str id, name;       /* TOOL_USE; TOOL_RESULT: id of the call; TOOL_*: name */
     uint32_t tool;             /* TOOL_ADDITION, TOOL_REMOVAL: index in the request's tools */
     json_t *input;             /* TOOL_USE: object */
@@ -114,6 +118,7 @@ struct chat_request {
     struct chat_sampling sampling;
     uint32_t max_tokens;
     bool has_max_tokens;
+    bool is_summary; /* the answer's text comes back as the history: it is signed like thinking */
     bool stream;
     struct str user_id, session_id, agent_id; /* affinity hints, may be empty */
     uint64_t salt;                            /* cache salt of the caller's key */
@@ -149,7 +154,7 @@ enum chat_event_kind {
     CHAT_EVENT_START,       /* usage: input known; cached_tokens may still be 0 */
     CHAT_EVENT_BLOCK_OPEN,  /* block kind, id, name */
     CHAT_EVENT_DELTA,       /* text of the open block (TOOL_USE: a piece of the input's JSON) */
-    CHAT_EVENT_BLOCK_CLOSE, /* signature for THINKING */
+    CHAT_EVENT_BLOCK_CLOSE, /* signature for THINKING, and for TEXT of a summary: of all its text so far */
     CHAT_EVENT_FINISH,      /* stop, stop_sequence, usage; last event */
     CHAT_EVENT_ERROR,       /* err; last event */
     CHAT_EVENT_PING,

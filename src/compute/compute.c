@@ -46,7 +46,7 @@ struct compute *compute_create(int n_threads, enum cpu_level level, struct err *
         return NULL;
     }
     struct compute *c = mem_zalloc(sizeof *c);
-    c->n_threads = n_threads ? n_threads : team_default_threads();
+    c->n_threads = n_threads ? n_threads : cores_available("");
     if (c->n_threads > THREADS_MAX) c->n_threads = THREADS_MAX;
     kernels_init(&c->kernels, level);
     c->workers = mem_zalloc((size_t)c->n_threads * sizeof *c->workers);

@@ -21,8 +21,9 @@ void team_run_redoable(struct team *t, compute_fn *run, compute_fn *commit, void
                        int grain);
 /* Waits until no worker holds items. */
 void team_settle(struct team *t);
-/* Physical cores that this process may use: affinity, hyper-threads counted once, cgroup CPU quota. At least 1. */
-int team_default_threads(void);
+/* Physical cores that this process may use: affinity and cpuset, hyper-threads counted once, CPU quota of its control
+ * group and of those above it. At least 1. `root` is put before /proc and /sys: "" but in tests. */
+int cores_available(const char *root);
 
 /* A buffer that only grows; mapped, so 64-byte aligned. Its content is lost when it grows. */
 struct scratch {

@@ -11,6 +11,8 @@
 #define RECENT 256   /* tokens whose ends are remembered: at least as many as a marker has bytes */
 #define DRAWS_MAX 32 /* tokens that are tried one by one where a mask is costly */
 #define WORK_MORE 8  /* times the work of a mask: what was found by then has to do */
+/* Draws from a mask: the grammar knows nothing of budgets, nor how much white space is enough. */
+#define MASKED_DRAWS_MAX 256
 _Static_assert(ENGINE_MARKER_MAX < RECENT, "a marker has at most a token a byte");
 
 enum phase {
@@ -319,9 +321,9 @@ static bool give_up(struct constraint *c, struct err *e)
 
 /* Tokens of g->mask as the model wants them, without those that were refused, which gives the same distribution. */
 static bool draw_one_by_one(struct engine *g, struct constraint *c, struct sampler_choice *out, struct sampler *sampler,
-                            const float *logits)
+                            const float *logits, int most)
 {
-    for (int i = 0; i < DRAWS_MAX; i++) {
+    for (int i = 0; i < most; i++) {
         if (!sampler_draw(sampler, out, logits, g->mask)) return false;
         if (take_drawn(g, c, out->token)) return true;
         g->mask[out->token / 64] &= ~(UINT64_C(1) << out->token % 64);
@@ -329,16 +331,24 @@ static bool draw_one_by_one(struct engine *g, struct constraint *c, struct sampl
     return false;
 }
 
-/* The mask takes too long: all tokens but the one that was refused; then those that a longer bound finds, which is not
- * the whole mask. False: there is no way around it. */
-static bool draw_without_mask(struct engine *g, struct constraint *c, struct sampler_choice *out,
-                              struct sampler *sampler, const float *logits)
+/* All tokens but the one that was refused. */
+static bool draw_another(struct engine *g, struct constraint *c, struct sampler_choice *out, struct sampler *sampler,
+                         const float *logits)
 {
     memset(g->mask, 0xff, ((size_t)g->n_vocab + 63) / 64 * sizeof *g->mask);
     mask_trim(g);
     g->mask[out->token / 64] &= ~(UINT64_C(1) << out->token % 64);
-    if (draw_one_by_one(g, c, out, sampler, logits)) return true;
-    return make_mask(g, c, WORK_MORE * g->mask_work) != MASK_EMPTY && draw_one_by_one(g, c, out, sampler, logits);
+    return draw_one_by_one(g, c, out, sampler, logits, DRAWS_MAX);
+}
+
+/* The mask takes too long: any other token; then those that a longer bound finds, which is not
+ * the whole mask. False: there is no way around it. */
+static bool draw_without_mask(struct engine *g, struct constraint *c, struct sampler_choice *out,
+                              struct sampler *sampler, const float *logits)
+{
+    if (draw_another(g, c, out, sampler, logits)) return true;
+    return make_mask(g, c, WORK_MORE * g->mask_work) != MASK_EMPTY &&
+           draw_one_by_one(g, c, out, sampler, logits, DRAWS_MAX);
 }
 
 bool constraint_draw(struct engine *g, struct constraint *c, struct sampler_choice *out, bool *must_close,
@@ -349,7 +359,7 @@ bool constraint_draw(struct engine *g, struct constraint *c, struct sampler_choi
     if (take_drawn(g, c, out->token)) return true;
     if (c->phase == PHASE_REASONING) return c->close_now = *must_close = true;
     if (!c->matcher) /* a section that may not begin */
-        return draw_one_by_one(g, c, out, sampler, logits) ||
+        return draw_another(g, c, out, sampler, logits) ||
                err_set(e, ERR_INTERNAL, "no token may follow the reasoning");
     struct sampler_choice drawn = *out; /* what the model says if the grammar has to go */
     enum mask_result made = make_mask(g, c, g->mask_work);
@@ -359,12 +369,7 @@ bool constraint_draw(struct engine *g, struct constraint *c, struct sampler_choi
     }
     if (made == MASK_MADE) {
         if (!allow_marker(g, c, e)) return false;
-        for (int i = 0; i < (c->sections.is_on ? DRAWS_MAX : 1); i++) { /* the grammar knows nothing of budgets */
-            if (!sampler_draw(sampler, out, logits, g->mask))
-                return err_set(e, ERR_INTERNAL, "the model gave no usable logits for what the grammar allows");
-            if (take_drawn(g, c, out->token)) return true;
-            g->mask[out->token / 64] &= ~(UINT64_C(1) << out->token % 64);
-        }
+        if (draw_one_by_one(g, c, out, sampler, logits, MASKED_DRAWS_MAX)) return true;
     }
     *out = drawn;
     return give_up(c, e);

@@ -147,17 +147,22 @@ static void on_delta(struct answer *a, const struct chat_event *ev)
     send(a, &rest);
 }
 
-static struct str sign(struct answer *a)
+static struct str sign_text(struct answer *a, struct str signed_text)
 {
     char text[SIGNATURE_TEXT_BYTES];
+    signature_make(text, a->config.key, a->config.req->model, signed_text);
+    buf_clear(&a->signature);
+    buf_append(&a->signature, str_from(text));
+    return buf_str(&a->signature);
+}
+
+static struct str sign(struct answer *a)
+{
     const struct chat_request *req = a->config.req;
     buf_clear(&a->signature);
     if (req->thinking_omitted && signature_seal(&a->signature, a->config.key, req->model, buf_str(&a->block)))
         return buf_str(&a->signature);
-    signature_make(text, a->config.key, req->model, buf_str(&a->block));
-    buf_clear(&a->signature);
-    buf_append(&a->signature, str_from(text));
-    return buf_str(&a->signature);
+    return sign_text(a, buf_str(&a->block));
 }
 
 static void close_block(struct answer *a, const struct chat_event *parsed)
@@ -165,6 +170,7 @@ static void close_block(struct answer *a, const struct chat_event *parsed)
     struct chat_event ev = *parsed;
     bool is_call = ev.block == CHAT_TOOL_USE;
     if (ev.block == CHAT_THINKING) ev.signature = sign(a);
+    if (ev.block == CHAT_TEXT && a->config.req->is_summary) ev.signature = sign_text(a, str_trim(buf_str(&a->text)));
     if (is_call && a->is_held && repeats(a, true)) {
         drop_call(a);
         return;

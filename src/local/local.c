@@ -229,6 +229,15 @@ static bool make_prompt(struct job *job, struct token_list *prompt, struct promp
     return true;
 }
 
+/* A summary that came back: whether it is what was written here. */
+static enum signature_kind read_summary(const struct job *job, struct buf *out, const struct chat_block *x)
+{
+    struct str text = x->text, start = STR(CHAT_SUMMARY_START), end = STR(CHAT_SUMMARY_END);
+    if (!str_starts(text, start) || !str_ends(text, end)) return SIGNATURE_FOREIGN;
+    text = str_slice(text, start.len, text.len - end.len);
+    return signature_read(out, job->local->key, job->req->model, text, x->signature);
+}
+
 /* Reasoning that the client did not want to see comes back sealed in its signature: from here on it is text again. */
 static void open_thinking(struct job *job)
 {
@@ -239,8 +248,13 @@ static void open_thinking(struct job *job)
     for (size_t i = 0; i < req->n_messages; i++)
         for (size_t k = 0; k < req->messages[i].n_blocks; k++) {
             struct chat_block *x = &req->messages[i].blocks[k];
-            if (x->kind != CHAT_THINKING) continue;
+            if (x->kind != CHAT_THINKING && !(x->kind == CHAT_TEXT && x->signature.len)) continue;
             buf_clear(&text);
+            if (x->kind == CHAT_TEXT) {
+                bool own = read_summary(job, &text, x) == SIGNATURE_OWN;
+                log_debug("the summary of the earlier conversation is %s", own ? "from here" : "foreign or changed");
+                continue;
+            }
             enum signature_kind kind = signature_read(&text, job->local->key, req->model, x->text, x->signature);
             struct str copy = kind == SIGNATURE_SEALED ? arena_try_str(&req->arena, buf_str(&text)) : STR_NONE;
             if (copy.ptr) x->text = copy;
@@ -258,6 +272,8 @@ static bool constrain_and_submit(struct job *job, const struct token_list *promp
 {
     struct local *l = job->local;
     struct engine_reasoning reasoning;
+    if (job->req->thinking == CHAT_THINKING_ON && !l->model.thinking)
+        chat_note(job->req, "thinking: this model does not reason");
     if (!constrain_take(&job->grammar, &l->constraints, job->req, text, e)) return false;
     if (job->grammar.grammar && !engine_ready_grammar(l->engine, e)) return false;
     constrain_reasoning(&reasoning, &l->constraints, job->req, text);

@@ -31,7 +31,7 @@ def sdk(server, **more):
 @pytest.fixture(scope="module")
 def strict_server(model_path):
     """Everything that is off by default: keys, known models only, one answer at a time and one that waits."""
-    s = Server(model_path, "--api-key", "right", "--no-catch-all", "--alias", "org/name:Q4 x", "-c", "512", "-np", "1",
+    s = Server(model_path, "--api-key", "right", "--no-catch-all", "--alias", "org/name:Q4 x", "-c", "2048", "-np", "1",
                "--max-queue", "1")
     yield s
     assert s.stop() == 0, s.output()[-3000:]
@@ -113,7 +113,7 @@ def test_61_413(server):
     fails(anthropic.ContentTooLargeError, 413, "request_too_large", message(sdk(server), system="x" * (33 << 20)))
 
 
-def hold(server, n, tokens=400):
+def hold(server, n, tokens=6000):
     """n requests that keep the server busy; returns what ends them."""
     connections = []
     for i in range(n):
@@ -239,12 +239,12 @@ def test_64_what_others_refuse_is_accepted(server, row, body, headers):
 def test_65_max_tokens_is_clamped(strict_server):
     client = sdk(strict_server, api_key="right")
     with client.messages.stream(model="org/name:Q4 x", max_tokens=128000, messages=[
-            {"role": "user", "content": "word " * 300 + "Go on."}], extra_body={
+            {"role": "user", "content": "word " * 1800 + "Go on."}], extra_body={
                 "temperature": 3.0, "top_k": 0, "top_p": 1, "min_p": 0}) as stream:
         m = stream.get_final_message()
     assert m.stop_reason in ("model_context_window_exceeded", "end_turn")
     used = m.usage.input_tokens + m.usage.cache_read_input_tokens + m.usage.output_tokens
-    assert used <= 512 and (m.stop_reason == "end_turn" or used >= 510)
+    assert used <= 2048 and (m.stop_reason == "end_turn" or used >= 2046)
 
 
 # ---- 2.7: the order of messages ----

@@ -4,7 +4,7 @@ import re
 import subprocess
 
 import pytest
-from conftest import PROGRAM
+from conftest import PROGRAM, SLOW
 
 SCHEMA = {"type": "object", "properties": {"n": {"type": "integer", "minimum": 1}, "tag": {"type": "string", "pattern": "^(?!x)[a-z]+$"}},
           "required": ["n"], "additionalProperties": False}
@@ -19,7 +19,7 @@ FILES = {
 def grammar(folder, name, *options):
     path = folder / name
     path.write_text(FILES[name], encoding="utf-8")
-    return subprocess.run([PROGRAM, "grammar", path, *options], capture_output=True, text=True, timeout=60)
+    return subprocess.run([PROGRAM, "grammar", path, *options], capture_output=True, text=True, timeout=60 * SLOW)
 
 
 @pytest.mark.parametrize("name, fits, fails", [("tool.json", '{"n": 3}', '{"n": 0}'), ("list.gbnf", "[1,[22]]", "[1,"), ("code.regex", "AB123", "AB12")])
@@ -43,5 +43,5 @@ def test_what_cannot_be_expressed_is_an_error_or_explained(tmp_path):
 
 
 def test_help_names_the_kinds_of_files(tmp_path):
-    text = subprocess.run([PROGRAM, "grammar", "--help"], capture_output=True, text=True, timeout=60).stdout
+    text = subprocess.run([PROGRAM, "grammar", "--help"], capture_output=True, text=True, timeout=60 * SLOW).stdout
     assert all(word in text for word in ("FILE.json", "FILE.gbnf", "FILE.regex", "--check", "--sample", "--explain"))

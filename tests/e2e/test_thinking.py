@@ -111,6 +111,9 @@ def test_a_model_that_never_thinks_has_no_thinking(ask, config):
     m = ask("never", "A number? [[plain]]", thinking=config)
     assert kinds(m) == ["text"] and text(m) == SCRIPTS["[[plain]]"]
     assert m.usage.output_tokens_details.thinking_tokens == 0
+    raw = ask.client("never").messages.with_raw_response.create(model="m", max_tokens=9, thinking=config, messages=[
+        {"role": "user", "content": "A number?"}])
+    assert ("does not reason" in raw.headers.get("parley-notes", "")) == (config["type"] == "enabled")
 
 
 @pytest.mark.parametrize("kind, marker", [("always", "[[number]]"), ("self", "[[self]]"), ("always", "[[endless]]")])

@@ -6,11 +6,13 @@ import json
 import pathlib
 import subprocess
 import sys
+import time
 
 import anthropic
 import pytest
 
 from conftest import ROOT, SLOW, Server
+from harness import scripted_model
 
 CALL = '<tool_call>\n{"name": "get_weather", "arguments": {"city": "Oslo"}}\n</tool_call>'
 SCRIPTS = {
@@ -182,6 +184,33 @@ def test_compact_before_next_turn(client, stream):
     # Summarising reuses the prompt so far.
     whole = said[0].usage.input_tokens + said[0].usage.cache_read_input_tokens
     assert said[1].usage.cache_read_input_tokens >= whole - 1
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_a_summary_is_signed_and_known_again(tmp_path, stream):
+    s = Server(scripted_model(tmp_path, SCRIPTS), "-v")
+    try:
+        create = anthropic.Anthropic(base_url=s.url, api_key="dummy", max_retries=0, timeout=60 * SLOW).beta.messages.create
+        order = {"model": "m", "max_tokens": 100, "messages": [{"role": "user", "content": "Weather?"}],
+                 "compaction": {"type": "summarize", "instructions": "Summarise. [[sum]]"}}
+        if stream:
+            block = next(e.delta for e in create(**order, stream=True) if e.type == "content_block_delta")
+        else:
+            block, = create(**order).content
+        assert block.content == SCRIPTS["[[sum]]"] and len(block.encrypted_content) > 20
+        for signature, content, says in ((block.encrypted_content, block.content, "from here"),
+                                         (block.encrypted_content, block.content + "!", "foreign or changed"),
+                                         ("elsewhere", block.content, "foreign or changed")):
+            seen = len(s.output())
+            create(model="m", max_tokens=20, messages=[
+                {"role": "assistant", "content": [{"type": "compaction", "content": content, "encrypted_content": signature}]},
+                {"role": "user", "content": "Go on."}])
+            until = time.monotonic() + 5 * SLOW  # the log is read by a thread
+            while f"the summary of the earlier conversation is {says}" not in s.output()[seen:] and time.monotonic() < until:
+                time.sleep(0.02)
+            assert f"the summary of the earlier conversation is {says}" in s.output()[seen:]
+    finally:
+        assert s.stop() == 0, s.output()[-3000:]
 
 
 def test_compaction_keeps_tools_that_were_added(client):

@@ -1,5 +1,6 @@
 /* oracle_dialects: what models wrote, through the dialect parser, against the message it stands for: once whole, once
- * byte by byte and once in uneven pieces. Cases that describe another server's own interface are counted as skipped. */
+ * byte by byte, in pieces of a few sizes, and in two pieces cut at every byte. Cases that describe another server's own
+ * interface are counted as skipped. */
 #include <ctype.h>
 #include <math.h>
 #include <stdio.h>
@@ -165,7 +166,9 @@ static const char *answer_differs(const struct answer *a, const json_t *line)
     return calls_differ(a->calls, json_object_get(expected, "tool_calls"));
 }
 
-static const char *run_cut(const struct dialect *d, const json_t *line, bool thinks, size_t piece, struct buf *shown)
+/* first: bytes of the first piece, piece: of all others. */
+static const char *run_cut(const struct dialect *d, const json_t *line, bool thinks, size_t first, size_t piece,
+                           struct buf *shown)
 {
     struct chat_tool tools[MAX_TOOLS];
     struct answer a = {.calls = json_array()};
@@ -178,7 +181,8 @@ static const char *run_cut(const struct dialect *d, const json_t *line, bool thi
     buf_init(&a.text, (size_t)1 << 24);
     buf_init(&a.thinking, (size_t)1 << 24);
     buf_init(&a.args, (size_t)1 << 24);
-    for (size_t at = 0; at < raw.len; at += piece) dialect_parser_feed(p, str_slice(raw, at, at + piece), sink, &a);
+    for (size_t at = 0, end = first; at < raw.len; at = end, end += piece)
+        dialect_parser_feed(p, str_slice(raw, at, end), sink, &a);
     size_t n_text = a.text.len, n_thinking = a.thinking.len;
     bool partial = json_is_true(json_object_get(line, "partial"));
     dialect_parser_finish(p, partial, sink, &a);
@@ -191,8 +195,8 @@ static const char *run_cut(const struct dialect *d, const json_t *line, bool thi
     }
     if (what && !shown->len) {
         char *calls = json_dumps(a.calls, JSON_COMPACT);
-        buf_printf(shown, "%s differs (pieces of %zu): text \"%.*s\" thinking \"%.*s\" calls %.300s", what, piece,
-                   STR_ARG(buf_str(&a.text)), STR_ARG(buf_str(&a.thinking)), calls ? calls : "?");
+        buf_printf(shown, "%s differs (pieces of %zu and %zu): text \"%.*s\" thinking \"%.*s\" calls %.300s", what,
+                   first, piece, STR_ARG(buf_str(&a.text)), STR_ARG(buf_str(&a.thinking)), calls ? calls : "?");
         free(calls);
     }
     dialect_parser_destroy(p);
@@ -269,7 +273,9 @@ static void run_case(void *ctx, json_t *line)
     const size_t pieces[] = {raw.len ? raw.len : 1, 1, 2, 3, 5, 7, 16};
     bool ok = true;
     for (size_t i = 0; i < sizeof pieces / sizeof *pieces; i++)
-        if (run_cut(d, line, thinks, pieces[i], &shown)) ok = false;
+        if (run_cut(d, line, thinks, pieces[i], pieces[i], &shown)) ok = false;
+    for (size_t cut = 1; ok && cut < raw.len; cut++)
+        if (run_cut(d, line, thinks, cut, raw.len, &shown)) ok = false;
     check_allowed(set, d, line, thinks);
     if (ok) {
         set->count->passed++;
@@ -298,7 +304,7 @@ static void run_value(void *ctx, json_t *line)
                   "tool_calls", "name", "f", "arguments", "x", json_object_get(line, "value"));
     bool ok = test != NULL;
     for (size_t piece = 1; ok && piece < 400; piece *= 3)
-        if (run_cut(dialect_find(STR("qwen3-coder")), test, false, piece, &shown)) ok = false;
+        if (run_cut(dialect_find(STR("qwen3-coder")), test, false, piece, piece, &shown)) ok = false;
     if (ok) set->count->passed++;
     else report(set->count, string_of(line, "id"), dialect_find(STR("qwen3-coder")), shown.ptr);
     json_decref(test);

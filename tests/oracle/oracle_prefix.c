@@ -111,6 +111,7 @@ struct run {
     struct oracle_count *count;
     const struct tokenizer *tokenizer;
     uint32_t byte_ids[256];
+    bool has_run;
     char folder[3000];
 };
 
@@ -466,42 +467,41 @@ static int by_name(const void *a, const void *b)
     return strcmp(*(char *const *)a, *(char *const *)b);
 }
 
-/* Any vocabulary with a token for every byte will do. */
-static struct tokenizer *open_tokenizer(struct gguf **g, const char *data_dir)
+/* One with byte-level BPE, one with SentencePiece's spaces in front: both have a token for every byte. */
+static const char *const vocabularies[] = {"ggml-vocab-gpt-2.gguf", "ggml-vocab-llama-spm.gguf",
+                                           "ggml-vocab-tiny.gguf"};
+
+static void run_vocabulary(struct run *run, const char *vocabulary, char **names, size_t n)
 {
-    static const char *const names[] = {"ggml-vocab-gpt-2.gguf", "ggml-vocab-tiny.gguf"};
     struct err e = {0};
-    for (size_t i = 0; i < 2; i++) {
-        char path[4096];
-        snprintf(path, sizeof path, "%s/../tokenizers/gguf/%s", data_dir, names[i]);
-        if ((*g = gguf_open(path, &e))) return tokenizer_create(*g, &e);
-    }
-    return NULL;
+    char path[4096];
+    snprintf(path, sizeof path, "%s/../tokenizers/gguf/%s", run->folder, vocabulary);
+    struct gguf *g = gguf_open(path, &e);
+    struct tokenizer *t = g ? tokenizer_create(g, &e) : NULL;
+    run->tokenizer = t;
+    if (t) find_bytes(run);
+    for (size_t i = 0; t && i < n; i++) run_template(run, names[i]);
+    run->has_run |= t != NULL;
+    tokenizer_destroy(t);
+    gguf_close(g);
 }
 
 bool oracle_prefix(const char *data_dir, struct oracle_count *count)
 {
     struct run run = {.count = count};
-    struct gguf *g = NULL;
     char folder[4096], *names[512];
     size_t n = 0;
     snprintf(run.folder, sizeof run.folder, "%s", data_dir);
     snprintf(folder, sizeof folder, "%s/templates", data_dir);
     DIR *dir = opendir(folder);
     log_set_level(LOG_ERROR);
-    struct tokenizer *t = dir ? open_tokenizer(&g, data_dir) : NULL;
-    run.tokenizer = t;
-    if (t) find_bytes(&run);
-    for (struct dirent *d; t && n < 512 && (d = readdir(dir));)
+    for (struct dirent *d; dir && n < 512 && (d = readdir(dir));)
         if (str_ends(str_from(d->d_name), STR(".jinja")))
             names[n++] = strcpy(mem_alloc(strlen(d->d_name) + 1), d->d_name);
     if (dir) closedir(dir);
     qsort(names, n, sizeof *names, by_name);
-    for (size_t i = 0; i < n; i++) {
-        run_template(&run, names[i]);
-        mem_free(names[i]);
-    }
-    tokenizer_destroy(t);
-    gguf_close(g);
-    return n > 0;
+    for (size_t i = 0; i < sizeof vocabularies / sizeof *vocabularies; i++)
+        run_vocabulary(&run, vocabularies[i], names, n);
+    for (size_t i = 0; i < n; i++) mem_free(names[i]);
+    return n > 0 && run.has_run;
 }

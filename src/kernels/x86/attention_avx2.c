@@ -39,7 +39,8 @@ AVX2_INLINE __m256i load_codes(const uint8_t *p, const enum kv_type type)
 
 /* scores[t][at + slot ...] of n queries over 8 * nk slots of a page (n and nk constant). */
 AVX2_INLINE void score_slots(struct attn_scratch *s, const struct attn_head *h, const struct query_tile *tile,
-                             const uint8_t *page, int slot, int at, const int n, const int nk, const enum kv_type type)
+                             const uint8_t *page, const uint8_t *ahead, int slot, int at, const int n, const int nk,
+                             const enum kv_type type)
 {
     const int32_t *q = tile->q;
     const int size = attn_code_size(type), dim_k = h->kv.dim_k;
@@ -55,7 +56,11 @@ AVX2_INLINE void score_slots(struct attn_scratch *s, const struct attn_head *h, 
         for (; d < end; d += 2, q += n) {
             __m256i k[4];
             UNROLL
-            for (int i = 0; i < nk; i++) k[i] = load_codes(page + (d / 2 * SLOTS + slot + 8 * i) * 2 * size, type);
+            for (int i = 0; i < nk; i++) {
+                k[i] = load_codes(page + (d / 2 * SLOTS + slot + 8 * i) * 2 * size, type);
+                if (i * 16 * size % 64 == 0)
+                    _mm_prefetch((const char *)ahead + (d / 2 * SLOTS + slot + 8 * i) * 2 * size, _MM_HINT_T1);
+            }
             UNROLL
             for (int t = 0; t < n; t++) {
                 __m256i x = broadcast_32(q + t);
@@ -83,8 +88,9 @@ AVX2_INLINE void score_all(struct attn_scratch *s, const struct attn_head *h, co
     const int nk = n <= 3 ? 4 : 2;
     for (int token = q->from / SLOTS * SLOTS; token < q->to; token += SLOTS) {
         const uint8_t *page = attn_page_at(h, token);
-        attn_fetch_ahead(h, q, token, 1);
-        for (int slot = 0; slot < SLOTS; slot += 8 * nk) score_slots(s, h, q, page, slot, token - q->base, n, nk, type);
+        const uint8_t *ahead = attn_next_keys(h, q, token);
+        for (int slot = 0; slot < SLOTS; slot += 8 * nk)
+            score_slots(s, h, q, page, ahead, slot, token - q->base, n, nk, type);
     }
 }
 
@@ -190,13 +196,19 @@ AVX2_INLINE void row_weights(struct attn_scratch *s, float *max_out, float *sum_
 /* ---- values ---- */
 
 /* c[t] += weights times a page's values, nv vectors of them (n and nv constant) */
-AVX2_INLINE void weigh_page(__m256i c[QUERY_TILE][4], const struct attn_scratch *s, const uint8_t *v, int at,
-                            int v_dims, const int n, const int nv, const enum kv_type type)
+AVX2_INLINE void weigh_page(__m256i c[QUERY_TILE][4], const struct attn_scratch *s, const uint8_t *v,
+                            const uint8_t *ahead, int at, int v_dims, const int n, const int nv,
+                            const enum kv_type type)
 {
-    for (int pair = 0; pair < SLOTS / 2; pair++, v += 2 * v_dims * attn_code_size(type)) {
+    for (int pair = 0; pair < SLOTS / 2; pair++) {
+        const int step = pair * 2 * v_dims * attn_code_size(type);
         __m256i x[4];
         UNROLL
-        for (int i = 0; i < nv; i++) x[i] = load_codes(v + 16 * i * attn_code_size(type), type);
+        for (int i = 0; i < nv; i++) {
+            x[i] = load_codes(v + step + 16 * i * attn_code_size(type), type);
+            if (i * 16 * attn_code_size(type) % 64 == 0)
+                _mm_prefetch((const char *)ahead + step + 16 * i * attn_code_size(type), _MM_HINT_T1);
+        }
         UNROLL
         for (int t = 0; t < n; t++) {
             __m256i w = broadcast_32(&s->weights[t][at + 2 * pair]);
@@ -211,7 +223,7 @@ AVX2_INLINE void weigh(float *acc, const struct attn_scratch *s, const struct at
                        const int n, const int nv, int d, const enum kv_type type)
 {
     const int v_dims = attn_v_dims(h->kv.dim_v), first = (q->from - q->base) / ATTN_BLOCK;
-    const size_t values = attn_v_offset(&h->kv) + (size_t)(2 * d * attn_code_size(type));
+    const size_t offset = (size_t)(2 * d * attn_code_size(type));
     for (int b = first; b * ATTN_BLOCK < q->to - q->base; b++) {
         __m256i c[QUERY_TILE][4];
         UNROLL
@@ -221,7 +233,8 @@ AVX2_INLINE void weigh(float *acc, const struct attn_scratch *s, const struct at
         }
         for (int at = b * ATTN_BLOCK; at < (b + 1) * ATTN_BLOCK; at += SLOTS) {
             if (q->base + at + SLOTS <= q->from || q->base + at >= q->to) continue;
-            weigh_page(c, s, attn_page_at(h, q->base + at) + values, at, v_dims, n, nv, type);
+            const uint8_t *v = attn_page_at(h, q->base + at) + attn_v_offset(&h->kv) + offset;
+            weigh_page(c, s, v, attn_next_values(h, q, q->base + at) + offset, at, v_dims, n, nv, type);
         }
         UNROLL
         for (int t = 0; t < n; t++) {

@@ -44,7 +44,8 @@ INLINE __m512i load_codes(const uint8_t *p, const enum kv_type type)
 
 /* scores[t][0 .. 16 * nk) of n queries over nk / 2 pages. nk = 4 gives single queries enough independent sums. */
 INLINE void score_pages(struct attn_scratch *s, const struct attn_head *h, const struct query_tile *tile,
-                        const uint8_t *const *pages, int at, const int n, const int nk, const enum kv_type type)
+                        const uint8_t *const *pages, const uint8_t *const *ahead, int at, const int n, const int nk,
+                        const enum kv_type type)
 {
     const int32_t *q = tile->q;
     const int size = attn_code_size(type), dim_k = h->kv.dim_k;
@@ -60,7 +61,11 @@ INLINE void score_pages(struct attn_scratch *s, const struct attn_head *h, const
         for (; d < end; d += 2, q += n) {
             __m512i k[4];
 #pragma GCC unroll 4
-            for (int i = 0; i < nk; i++) k[i] = load_codes(pages[i / 2] + (d * SLOTS + i % 2 * 32) * size, type);
+            for (int i = 0; i < nk; i++) {
+                k[i] = load_codes(pages[i / 2] + (d * SLOTS + i % 2 * 32) * size, type);
+                if (i % 2 == 0 || type == KV_F16)
+                    _mm_prefetch((const char *)ahead[i / 2] + (d * SLOTS + i % 2 * 32) * size, _MM_HINT_T1);
+            }
 #pragma GCC unroll 12
             for (int t = 0; t < n; t++) {
                 __m512i x = _mm512_set1_epi32(q[t]);
@@ -87,19 +92,15 @@ INLINE void score_pages(struct attn_scratch *s, const struct attn_head *h, const
 INLINE void score_all(struct attn_scratch *s, const struct attn_head *h, const struct query_tile *q, const int n,
                       const enum kv_type type)
 {
-    const int pages_a_turn = n <= 4 ? 2 : 1;
     for (int token = q->from / SLOTS * SLOTS; token < q->to;) {
-        const uint8_t *pages[2] = {attn_page_at(h, token), NULL};
-        int last = token + (pages_a_turn - 1) * SLOTS;
-        attn_fetch_ahead(h, q, token, pages_a_turn);
-        if (pages_a_turn == 2 && last < q->to) {
-            pages[1] = attn_page_at(h, last);
-            score_pages(s, h, q, pages, token - q->base, n, 4, type);
-            token = last + SLOTS;
-        } else {
-            score_pages(s, h, q, pages, token - q->base, n, 2, type);
-            token += SLOTS;
+        const bool two = n <= 4 && token + SLOTS < q->to;
+        const uint8_t *pages[2], *ahead[2];
+        for (int i = 0; i <= (int)two; i++, token += SLOTS) {
+            pages[i] = attn_page_at(h, token);
+            ahead[i] = attn_next_keys(h, q, token);
         }
+        if (two) score_pages(s, h, q, pages, ahead, token - 2 * SLOTS - q->base, n, 4, type);
+        else score_pages(s, h, q, pages, ahead, token - SLOTS - q->base, n, 2, type);
     }
 }
 
@@ -202,13 +203,18 @@ INLINE void row_weights(struct attn_scratch *s, float *max_out, float *sum_out, 
 /* ---- values ---- */
 
 /* c[t] += weights times a page's values, nv vectors of them */
-INLINE void weigh_page(__m512i c[QUERY_TILE][4], const struct attn_scratch *s, const uint8_t *v, int at, int v_dims,
-                       const int n, const int nv, const enum kv_type type)
+INLINE void weigh_page(__m512i c[QUERY_TILE][4], const struct attn_scratch *s, const uint8_t *v, const uint8_t *ahead,
+                       int at, int v_dims, const int n, const int nv, const enum kv_type type)
 {
-    for (int pair = 0; pair < SLOTS / 2; pair++, v += 2 * v_dims * attn_code_size(type)) {
+    for (int pair = 0; pair < SLOTS / 2; pair++) {
+        const int step = pair * 2 * v_dims * attn_code_size(type);
         __m512i x[4];
 #pragma GCC unroll 4
-        for (int i = 0; i < nv; i++) x[i] = load_codes(v + 32 * i * attn_code_size(type), type);
+        for (int i = 0; i < nv; i++) {
+            x[i] = load_codes(v + step + 32 * i * attn_code_size(type), type);
+            if (i % 2 == 0 || type == KV_F16)
+                _mm_prefetch((const char *)ahead + step + 32 * i * attn_code_size(type), _MM_HINT_T1);
+        }
 #pragma GCC unroll 12
         for (int t = 0; t < n; t++) {
             int32_t both;
@@ -225,7 +231,7 @@ INLINE void weigh(float *acc, const struct attn_scratch *s, const struct attn_he
                   const int n, const int nv, int d, const enum kv_type type)
 {
     const int v_dims = attn_v_dims(h->kv.dim_v), first = (q->from - q->base) / ATTN_BLOCK;
-    const size_t values = attn_v_offset(&h->kv) + (size_t)(2 * d * attn_code_size(type));
+    const size_t offset = (size_t)(2 * d * attn_code_size(type));
     for (int b = first; b * ATTN_BLOCK < q->to - q->base; b++) {
         __m512i c[QUERY_TILE][4];
 #pragma GCC unroll 12
@@ -234,7 +240,8 @@ INLINE void weigh(float *acc, const struct attn_scratch *s, const struct attn_he
             for (int i = 0; i < nv; i++) c[t][i] = _mm512_setzero_si512();
         for (int at = b * ATTN_BLOCK; at < (b + 1) * ATTN_BLOCK; at += SLOTS) {
             if (q->base + at + SLOTS <= q->from || q->base + at >= q->to) continue;
-            weigh_page(c, s, attn_page_at(h, q->base + at) + values, at, v_dims, n, nv, type);
+            const uint8_t *v = attn_page_at(h, q->base + at) + attn_v_offset(&h->kv) + offset;
+            weigh_page(c, s, v, attn_next_values(h, q, q->base + at) + offset, at, v_dims, n, nv, type);
         }
 #pragma GCC unroll 12
         for (int t = 0; t < n; t++)

@@ -48,20 +48,21 @@ INLINE void block_mul_add(__m512 *f, const uint8_t *codes, const uint8_t *scales
     for (int t = 0; t < n; t++) f[t] = _mm512_fnmadd_ps(min, broadcast_f32(a + ACT32_DSUM(n) + 4 * t), f[t]);
 }
 
-INLINE void panel_mul(float *y, size_t y_stride, const uint8_t *panel, const uint8_t *a, int k, int n_out,
-                      enum quant_type type, int n)
+INLINE void panel_mul(float *y, size_t y_stride, const uint8_t *panel, const uint8_t *next, const uint8_t *a, int k,
+                      int n_out, enum quant_type type, int n)
 {
     const struct panel_form form = panel_form_get(type);
+    const int code_bytes = form.bits * 64, scale_bytes = panel_scale_bytes(form.scales);
     __m512 f[SMALL_GROUP_MAX];
     const uint8_t *codes = panel, *scales = panel + panel_code_bytes(form, k);
 #pragma GCC unroll 8
     for (int t = 0; t < n; t++) f[t] = _mm512_setzero_ps();
     for (int b = k / BLOCK_LEN; b > 0; b--) {
-        _mm_prefetch((const char *)scales + PREFETCH_BYTES, _MM_HINT_T0);
-        codes_prefetch(codes, form.bits);
+        prefetch(next, code_bytes + scale_bytes);
         block_mul_add(f, codes, scales, a, form, n);
-        codes += form.bits * 64;
-        scales += panel_scale_bytes(form.scales);
+        next += code_bytes + scale_bytes;
+        codes += code_bytes;
+        scales += scale_bytes;
         a += ACT32_BYTES * n;
     }
     rows_store(y, y_stride, f, n_out, n);

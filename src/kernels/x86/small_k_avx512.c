@@ -59,10 +59,11 @@ INLINE void block_mul_add(struct unit_sums *s, const uint8_t *codes, const uint8
 }
 
 /* f[t] += one unit of a panel times n tokens */
-INLINE void unit_mul_add(__m512 *f, const uint8_t *codes, const uint8_t *scales, const uint8_t *a, enum quant_type type,
-                         int n)
+INLINE void unit_mul_add(__m512 *f, const uint8_t *codes, const uint8_t *scales, const uint8_t *next, const uint8_t *a,
+                         enum quant_type type, int n)
 {
     const struct panel_form form = panel_form_get(type);
+    const int block_bytes = form.bits * 64 + panel_scale_bytes(form.scales) / UNIT_BLOCKS;
     struct unit_sums s;
 #pragma GCC unroll 8
     for (int t = 0; t < n; t++) {
@@ -70,7 +71,7 @@ INLINE void unit_mul_add(__m512 *f, const uint8_t *codes, const uint8_t *scales,
         s.mins[t] = _mm512_setzero_si512();
     }
     for (int b = 0; b < UNIT_BLOCKS; b++, codes += form.bits * 64) {
-        codes_prefetch(codes, form.bits);
+        prefetch(next + b * block_bytes, block_bytes);
         block_mul_add(&s, codes, scales, b, a, type, n);
     }
 #pragma GCC unroll 8
@@ -86,8 +87,8 @@ INLINE void unit_mul_add(__m512 *f, const uint8_t *codes, const uint8_t *scales,
     for (int t = 0; t < n; t++) f[t] = k_unit_add(f[t], s.g[t], s.mins[t], d, dmin, a, t, n, has_min);
 }
 
-INLINE void panel_mul(float *y, size_t y_stride, const uint8_t *panel, const uint8_t *a, int k, int n_out,
-                      enum quant_type type, int n)
+INLINE void panel_mul(float *y, size_t y_stride, const uint8_t *panel, const uint8_t *next, const uint8_t *a, int k,
+                      int n_out, enum quant_type type, int n)
 {
     const struct panel_form form = panel_form_get(type);
     const int scale_bytes = panel_scale_bytes(form.scales);
@@ -96,9 +97,8 @@ INLINE void panel_mul(float *y, size_t y_stride, const uint8_t *panel, const uin
 #pragma GCC unroll 8
     for (int t = 0; t < n; t++) f[t] = _mm512_setzero_ps();
     for (int u = k / QUANT_SUPER; u > 0; u--) {
-        for (int i = 0; i < scale_bytes; i += 64)
-            _mm_prefetch((const char *)scales + PREFETCH_BYTES / 2 + i, _MM_HINT_T0);
-        unit_mul_add(f, codes, scales, a, type, n);
+        unit_mul_add(f, codes, scales, next, a, type, n);
+        next += UNIT_BLOCKS * form.bits * 64 + scale_bytes;
         codes += UNIT_BLOCKS * form.bits * 64;
         scales += scale_bytes;
         a += ACTK_BYTES * n;

@@ -163,6 +163,35 @@ START_TEST(system_texts_are_alike_in_every_form)
 }
 END_TEST
 
+START_TEST(what_is_not_honoured_is_noted)
+{
+    static const struct {
+        const char *more, *note; /* NULL: none */
+    } cases[] = {
+        {",\"speed\":\"fast\"", "speed: "},
+        {",\"speed\":\"standard\"", NULL},
+        {",\"container\":\"c1\"", "container: "},
+        {",\"thinking\":{\"type\":\"adaptive\",\"block_binding\":{\"prefix_mismatch_behavior\":\"error\"}}",
+         "thinking.block_binding: "},
+        {",\"thinking\":{\"type\":\"adaptive\",\"block_binding\":{\"prefix_mismatch_behavior\":\"drop_block\"}}", NULL},
+        {",\"tools\":[{\"name\":\"t\",\"input_schema\":{},\"allowed_callers\":[\"code_execution_20260120\"]}]",
+         "tools.0.allowed_callers: "},
+        {",\"tools\":[{\"name\":\"t\",\"input_schema\":{},\"allowed_callers\":[\"direct\",\"x\"]}]", NULL},
+        {",\"context_management\":{\"edits\":[{\"type\":\"compact_20260112\"}]}", "context_management.edits.0: "},
+        {",\"service_tier\":\"auto\",\"metadata\":{},\"inference_geo\":\"eu\"", NULL},
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        char json[1000];
+        snprintf(json, sizeof json, BODY(USER("\"x\""), "%s"), cases[i].more);
+        struct chat_request *r = decode_ok(json);
+        ck_assert_msg((r->notes != NULL) == (cases[i].note != NULL), "%zu", i);
+        if (r->notes)
+            ck_assert_msg(str_starts(r->notes->text, str_from(cases[i].note)), "%.*s", STR_ARG(r->notes->text));
+        chat_request_destroy(r);
+    }
+}
+END_TEST
+
 START_TEST(text_for_one_turn_goes_with_the_next)
 {
     static const char passing[] = ",{\"role\":\"system\",\"content\":\"s\",\"clear_at\":\"next_user_message\"}";
@@ -263,6 +292,7 @@ void add_order(TCase *tc)
     tcase_add_test(tc, orders_that_are_refused);
     tcase_add_test(tc, at_most_a_hundred_thousand_messages);
     tcase_add_test(tc, system_texts_are_alike_in_every_form);
+    tcase_add_test(tc, what_is_not_honoured_is_noted);
     tcase_add_test(tc, text_for_one_turn_goes_with_the_next);
     tcase_add_test(tc, a_turns_effort_is_that_of_the_last_system_message);
     tcase_add_test(tc, a_request_with_all_parameters);

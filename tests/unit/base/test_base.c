@@ -1,4 +1,5 @@
 /* Unit tests of base: each test states one behaviour. */
+#include <poll.h>
 #include <pthread.h>
 #include <stdio.h>
 #include <string.h>
@@ -170,6 +171,34 @@ START_TEST(queue_hands_over_in_order_between_threads)
 }
 END_TEST
 
+static bool is_readable(int fd)
+{
+    struct pollfd p = {.fd = fd, .events = POLLIN};
+    return poll(&p, 1, 0) == 1;
+}
+
+START_TEST(queue_fd_is_readable_while_items_wait)
+{
+    struct queue q;
+    struct queue_item a, b, c;
+    ck_assert(queue_init(&q, NULL));
+    queue_push(&q, &a); /* before anybody watches */
+    int fd = queue_fd(&q);
+    ck_assert(is_readable(fd));
+    ck_assert_ptr_eq(queue_take_all(&q), &a);
+    ck_assert(!is_readable(fd));
+    ck_assert_ptr_null(queue_take_all(&q));
+    queue_push(&q, &b);
+    queue_push(&q, &c);
+    ck_assert(is_readable(fd));
+    ck_assert_ptr_eq(queue_wait(&q, -1), &b);
+    ck_assert(!is_readable(fd));
+    queue_close(&q);
+    ck_assert(is_readable(fd));
+    queue_deinit(&q);
+}
+END_TEST
+
 START_TEST(queue_wait_times_out_and_closed_queue_refuses)
 {
     struct queue q;
@@ -197,6 +226,7 @@ static void add(TCase *tc)
     tcase_add_test(tc, strmap_finds_what_was_added_and_refuses_duplicates);
     tcase_add_test(tc, rng_same_seed_same_numbers);
     tcase_add_test(tc, queue_hands_over_in_order_between_threads);
+    tcase_add_test(tc, queue_fd_is_readable_while_items_wait);
     tcase_add_test(tc, queue_wait_times_out_and_closed_queue_refuses);
 }
 

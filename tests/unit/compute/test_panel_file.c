@@ -241,4 +241,5 @@ static void add_panel_files(TCase *tc)
     tcase_add_test(tc, two_programs_that_start_together_do_not_disturb_each_other);
 }
 
-UNIT_MAIN("compute", add_panel_files)
+unit_adder add_cores;
+UNIT_MAIN("compute", add_panel_files, add_cores)

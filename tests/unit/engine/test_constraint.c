@@ -441,6 +441,36 @@ START_TEST(text_behind_the_marker_in_one_token_is_part_of_the_answer)
 }
 END_TEST
 
+START_TEST(white_space_behind_the_marker_comes_to_an_end)
+{
+    struct err e = {0};
+    struct grammar_options o;
+    uint32_t script[60] = {'h', word("</th"), word("ink"), '>'};
+    for (size_t i = 4; i < 60; i++) script[i] = word("  ");
+    grammar_options_init(&o);
+    struct toy t = a_toy();
+    t.kind = TOY_SCRIPT;
+    t.script = script;
+    t.n_script = 60;
+    t.script_from = 1;
+    struct engine *g = toy_engine(&t, &room);
+    for (uint64_t seed = 0; seed < 8; seed++) {
+        struct grammar *grammar = grammar_from_gbnf(STR("root ::= [ \\n]{0,40} \"[x]\""), &o, &e);
+        ck_assert_msg(grammar != NULL, "%s", e.msg);
+        struct result got;
+        uint32_t token = 5;
+        struct engine_request r = sampled(&got, &token, 1, grammar, seed);
+        r.reasoning = reasoning(true, UINT32_MAX);
+        r.grammar_is_help = true; /* it would be given up */
+        toy_run(g, &got, &r);
+        struct str text = text_of(&got);
+        ck_assert_msg(got.last.kind == ENGINE_FINISHED && str_ends(text, STR("[x]")), "%.*s", STR_ARG(text));
+        grammar_unref(grammar);
+    }
+    engine_destroy(g);
+}
+END_TEST
+
 START_TEST(where_that_text_does_not_fit_the_marker_is_forced)
 {
     uint32_t script[] = {'a', word("</th"), word("ink"), word(">{")};
@@ -586,6 +616,7 @@ void add_constraint_tests(TCase *tc)
     tcase_add_test(tc, a_budget_of_nothing_ends_it_before_the_first_token);
     tcase_add_test(tc, a_marker_that_has_begun_is_completed);
     tcase_add_test(tc, text_behind_the_marker_in_one_token_is_part_of_the_answer);
+    tcase_add_test(tc, white_space_behind_the_marker_comes_to_an_end);
     tcase_add_test(tc, where_that_text_does_not_fit_the_marker_is_forced);
     tcase_add_test(tc, an_answer_that_would_end_in_its_reasoning_goes_on);
     tcase_add_test(tc, an_answer_may_begin_out_of_the_reasoning);

@@ -124,6 +124,6 @@ int fixture_status(const struct buf *reply)
 
 void fixture_until(_Atomic unsigned *counter, unsigned n)
 {
-    for (int i = 0; i < 800 && atomic_load(counter) < n; i++) loopback_sleep(10);
+    for (int i = 0; i < 6000 && atomic_load(counter) < n; i++) loopback_sleep(10);
     ck_assert_uint_ge(atomic_load(counter), n);
 }
