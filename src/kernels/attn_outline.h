@@ -33,21 +33,29 @@ struct attn_scratch {
         more[]; /* [QUERY_TILE][dim_v]: the result of another chunk; then struct query_tile of all tiles, then theirs */
 };
 
-/* Pages lie far from each other, so the hardware does not see the next ones coming: while one is read, the one two
- * further on is fetched, line by line. Its keys (then the first values) while keys are read; its values while values
- * are. The page itself, which costs nothing, where none follows or others have read it before. */
+#define FETCH_AHEAD (2 * SLOTS)
+
+/* Pages lie far from each other, so the hardware does not see the next ones coming: while one is read, the one that
+ * comes FETCH_AHEAD later is fetched, line by line. Its keys (then the first values) while keys are read; its values
+ * while values are. The page itself, which costs nothing, where none follows or others have read it before. */
 static inline const uint8_t *attn_next_keys(const struct attn_head *h, const struct query_tile *q, int token)
 {
-    int next = token + 2 * SLOTS, first = q->from / SLOTS * SLOTS;
+    int next = token + FETCH_AHEAD, first = q->from / SLOTS * SLOTS;
     if (!q->streams) return attn_page_at(h, token);
-    if (next < q->to) return attn_page_at(h, next);
+    if (next < q->to) {
+        const uint8_t *page = attn_page_at(h, next);
+        for (size_t i = attn_k_scale_offset(&h->kv); i < attn_page_bytes(&h->kv); i += 64)
+            __builtin_prefetch(page + i, 0, 2);
+        return page;
+    }
     next += first - (q->to + SLOTS - 1) / SLOTS * SLOTS;
     return attn_page_at(h, next < first ? first : next < q->to ? next : token) + attn_v_offset(&h->kv);
 }
 
 static inline const uint8_t *attn_next_values(const struct attn_head *h, const struct query_tile *q, int token)
 {
-    return attn_page_at(h, q->streams && token + 2 * SLOTS < q->to ? token + 2 * SLOTS : token) + attn_v_offset(&h->kv);
+    int next = q->streams && token + FETCH_AHEAD < q->to ? token + FETCH_AHEAD : token;
+    return attn_page_at(h, next) + attn_v_offset(&h->kv);
 }
 
 /* ---- the level's parts ---- */

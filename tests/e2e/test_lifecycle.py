@@ -175,6 +175,22 @@ def test_repack_cache(model_path, tmp_path):
     assert len(list(folder.iterdir())) == 1
 
 
+def test_cache_types(model_path):
+    """An 8-bit cache takes about half the memory and answers; other types are refused with the ones that there are."""
+    def kv_bytes(*flags):
+        r = subprocess.run([PROGRAM, "inspect", "-m", model_path, "--json", *flags], capture_output=True, text=True, timeout=60 * SLOW)
+        return json.loads(r.stdout)["memory"]["kv_bytes_per_token"]
+
+    full, values, both = kv_bytes(), kv_bytes("-ctv", "q8_0"), kv_bytes("-ctk", "q8_0", "--cache-type-v", "q8_0")
+    assert 0.7 < values / full < 0.8 and 0.5 <= both / full < 0.55, (full, values, both)
+    s = Server(model_path, "-ctk", "q8_0", "-ctv", "q8_0")
+    assert answer_text(s)
+    assert s.stop() == 0
+    r = subprocess.run([PROGRAM, "serve", "-m", model_path, "-ctk", "q4_0", "-q"], capture_output=True, text=True, timeout=60 * SLOW)
+    assert r.returncode == 1
+    assert "--cache-type-k: expected f16 or q8_0" in r.stderr and len(r.stderr.strip().splitlines()) == 1, r.stderr
+
+
 def test_repack_cache_that_cannot_be_written(model_path, tmp_path):
     (tmp_path / "file").write_text("")
     s = Server(model_path, "--repack-cache", str(tmp_path / "file"))

@@ -1,8 +1,8 @@
-/* matmul_avx2: the driver of all AVX2 matrix products. Up to SMALL_MAX tokens go to a type's register kernels, one
- * pass over the weights. More are cut into tiles of TILE_TOKENS: two panels are unpacked to L1, a chunk of k at a time,
- * and every tile uses them; y holds the sums between chunks. The tokens of a last, narrower tile go to the register
- * kernels. All of these do the same float operations in the same order for an output
- * element. Pure, any thread. */
+/* matmul_avx2: the driver of all AVX2 matrix products. Up to SMALL_M_MAX tokens go to a type's register kernels, one
+ * pass over the weights, in which a panel meets all tiles. More are cut into tiles of TILE_TOKENS: two panels are
+ * unpacked to L1, a chunk of k at a time, and every tile uses them; y holds the sums between chunks. The tokens of a
+ * last, narrower tile go to the register kernels. All of these do the same float operations in the same order for an
+ * output element. Pure, any thread. */
 #include "kernels/x86/matmul_avx2.h"
 
 /* All whole tiles times units [u, u + n) of two panels. */
@@ -20,10 +20,24 @@ static void run_tiles(const struct matmul_type *type, float *y0, float *y1, size
     }
 }
 
+static void run_small(const struct matmul_type *type, float *y, size_t y_stride, const uint8_t *panels,
+                      const uint8_t *acts, int m, int units, int n_panels)
+{
+    size_t panel_bytes = (size_t)units * (size_t)type->unit_bytes,
+           token_bytes = (size_t)units * (size_t)type->act_bytes;
+    int width, step = m <= SMALL_MAX ? n_panels : 1; /* panels that stay in L1 for the next tile */
+    for (int p = 0; p < n_panels; p += step)
+        for (int t = 0; t < m; t += width) {
+            act_tile(&width, m, t);
+            type->small[width](y + (size_t)t * y_stride + (size_t)p * AVX2_ROWS, y_stride,
+                               panels + (size_t)p * panel_bytes, acts + (size_t)t * token_bytes, step, units);
+        }
+}
+
 void matmul_run_avx2(const struct matmul_type *type, float *y, size_t y_stride, const uint8_t *panels,
                      const uint8_t *acts, int m, int k, int panel_from, int panel_to, void *scratch)
 {
-    int units = (k + type->unit_k - 1) / type->unit_k, tail = m <= SMALL_MAX ? m : m % TILE_TOKENS, whole = m - tail;
+    int units = (k + type->unit_k - 1) / type->unit_k, tail = m <= SMALL_M_MAX ? m : m % TILE_TOKENS, whole = m - tail;
     int step = matmul_chunk(units, type->chunk_units);
     size_t panel_bytes = (size_t)units * (size_t)type->unit_bytes;
     /* Chunks outside: the chunk's activations stay in L2 for all panels. */
@@ -37,7 +51,7 @@ void matmul_run_avx2(const struct matmul_type *type, float *y, size_t y_stride, 
         }
     }
     if (tail > 0)
-        type->small[tail](y + (size_t)whole * y_stride + (size_t)panel_from * AVX2_ROWS, y_stride,
-                          panels + (size_t)panel_from * panel_bytes,
-                          acts + (size_t)whole * (size_t)units * (size_t)type->act_bytes, panel_to - panel_from, units);
+        run_small(type, y + (size_t)whole * y_stride + (size_t)panel_from * AVX2_ROWS, y_stride,
+                  panels + (size_t)panel_from * panel_bytes,
+                  acts + (size_t)whole * (size_t)units * (size_t)type->act_bytes, tail, units, panel_to - panel_from);
 }

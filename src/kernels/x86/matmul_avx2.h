@@ -4,16 +4,15 @@
  * A panel is 8 output rows. Families cut k into UNITS (32 values, 256 for K types, 16 for floats). Vector j (0..7) of a
  * block of 32 holds values 4j .. 4j+3 of row r in its 32-bit lane r.
  *
- * Activations: up to SMALL_MAX tokens are one tile as wide as they are many; more are tiles of TILE_TOKENS and a last,
- * narrower one. A tile is stored unit by unit, the tokens side by side within a unit:
- *   act8    unit of 32:   q int8 [w][32] | d f32 [w] | start [w] | dsum f32 [w]
- *   act256  unit of 256:  q int8 [8][w][32] | start [8][w][2] | sum16 [8][w] | sum32 [4][w] | d f32 [w]
- *   act16   unit of 32:   q int16 [w][32] | d f32 [w]
- *   actf    unit of 16:   x f32 [16][w], zeros beyond k
- * d: scale of q. dsum: d * sum of q. sum16: int16 pair, sums of values 0-15 and 16-31 of a block; sum32: int16 pair,
- * sums of blocks 2i and 2i+1. start: int16 pair of -8 (act8) or -32 (act256, per half block) times the sums of the q
- * whose index mod 4 is below 2, and of the others: what an int16 accumulator starts with when unsigned weights carry
- * an offset. Addition wraps and the centred result fits, so the offset costs nothing. */
+ * Activations: up to SMALL_M_MAX tokens are the fewest tiles of at most SMALL_MAX, all but the last of one width; more
+ * are tiles of TILE_TOKENS and a last, narrower one. A tile is stored unit by unit, the tokens side by side within a
+ * unit: act8    unit of 32:   q int8 [w][32] | d f32 [w] | start [w] | dsum f32 [w] act256  unit of 256:  q int8
+ * [8][w][32] | start [8][w][2] | sum16 [8][w] | sum32 [4][w] | d f32 [w] act16   unit of 32:   q int16 [w][32] | d f32
+ * [w] actf    unit of 16:   x f32 [16][w], zeros beyond k d: scale of q. dsum: d * sum of q. sum16: int16 pair, sums of
+ * values 0-15 and 16-31 of a block; sum32: int16 pair, sums of blocks 2i and 2i+1. start: int16 pair of -8 (act8) or
+ * -32 (act256, per half block) times the sums of the q whose index mod 4 is below 2, and of the others: what an int16
+ * accumulator starts with when unsigned weights carry an offset. Addition wraps and the centred result fits, so the
+ * offset costs nothing. */
 #ifndef KERNELS_X86_MATMUL_AVX2_H
 #define KERNELS_X86_MATMUL_AVX2_H
 
@@ -22,8 +21,9 @@
 #include "kernels/kernels.h"
 
 #define AVX2_ROWS 8
-#define SMALL_MAX 8   /* tokens that the register kernels take */
-#define TILE_TOKENS 4 /* tokens of a tile of the kernels that unpack panels first */
+#define SMALL_MAX 8    /* tokens that the register kernels take */
+#define SMALL_M_MAX 24 /* tokens that come in tiles for them */
+#define TILE_TOKENS 4  /* tokens of a tile of the kernels that unpack panels first */
 
 enum act_kind { ACT8, ACT256, ACT16, ACTF, ACT_KIND_N };
 
@@ -128,12 +128,9 @@ static inline int matmul_chunk(int units, int most)
 /* Where token t of m lies: the tile's first token and its width. */
 static inline int act_tile(int *width, int m, int t)
 {
-    if (m <= SMALL_MAX) {
-        *width = m;
-        return 0;
-    }
-    int first = t / TILE_TOKENS * TILE_TOKENS;
-    *width = m - first < TILE_TOKENS ? m - first : TILE_TOKENS;
+    int n_small = (m + SMALL_MAX - 1) / SMALL_MAX, most = m <= SMALL_M_MAX ? (m + n_small - 1) / n_small : TILE_TOKENS;
+    int first = t / most * most;
+    *width = m - first < most ? m - first : most;
     return first;
 }
 

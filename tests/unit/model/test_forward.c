@@ -11,6 +11,7 @@ enum { MAX_TOKENS = 600, BATCH = 640 };
 
 struct fixture {
     struct tiny t;
+    enum kv_type kv_type; /* of keys and values */
     struct gguf *g;
     struct compute *c;
     struct model *m;
@@ -25,7 +26,8 @@ static void fixture_open(struct fixture *f, int n_threads, enum cpu_level level)
     f->g = tiny_open(&f->t);
     f->c = compute_create(n_threads, level, &e);
     ck_assert_msg(f->c != NULL, "%s", e.msg);
-    struct model_options o = {.max_batch_tokens = BATCH, .max_logits = BATCH};
+    struct model_options o = {
+        .max_batch_tokens = BATCH, .max_logits = BATCH, .type_k = f->kv_type, .type_v = f->kv_type};
     f->m = model_open(f->g, f->c, &o, &e);
     ck_assert_msg(f->m != NULL, "%s", e.msg);
     tiny_kv_init(&f->kv, f->m);
@@ -255,6 +257,38 @@ START_TEST(fused_qkv_is_read)
 }
 END_TEST
 
+/* All levels: half the memory, nearly the same logits, and the same bits however the sequence is cut. */
+START_TEST(an_eight_bit_cache_gives_nearly_the_same_logits)
+{
+    enum { N = 70 };
+    for (int level = CPU_C; level <= (int)cpu_level_detect(); level++) {
+        struct fixture full = {0}, f = {.kv_type = KV_Q8_0};
+        struct model_info info, full_info;
+        double error = 0, size = 0;
+        tiny_init(&full.t, "llama");
+        f.t = full.t;
+        fixture_open(&full, 1, (enum cpu_level)level);
+        fixture_open(&f, 2, (enum cpu_level)level);
+        model_info_get(f.m, &info);
+        model_info_get(full.m, &full_info);
+        ck_assert_uint_lt(info.page_bytes, full_info.page_bytes * 7 / 10);
+        float *want = run_chunks(&full, N, N, false), *got = run_chunks(&f, N, N, false);
+        for (size_t i = 0; i < N * f.n_vocab; i++) {
+            error += ((double)got[i] - (double)want[i]) * ((double)got[i] - (double)want[i]);
+            size += (double)want[i] * (double)want[i];
+        }
+        ck_assert_double_gt(error, 0);
+        ck_assert_double_lt(error, size * 4e-4);
+        check_chunks(&f, got, N, 7, false, "8 bits, chunks of 7");
+        check_chunks(&f, got, N, 1, false, "8 bits, token by token");
+        fixture_close(&full);
+        fixture_close(&f);
+        mem_free(want);
+        mem_free(got);
+    }
+}
+END_TEST
+
 START_TEST(gemma3_windows_five_of_six_layers)
 {
     struct fixture f = {0};
@@ -340,6 +374,7 @@ void add_forward(TCase *tc)
     tcase_add_test(tc, tied_output_is_the_embedding);
     tcase_add_test(tc, embeddings_in_place_of_tokens_give_the_same);
     tcase_add_test(tc, fused_qkv_is_read);
+    tcase_add_test(tc, an_eight_bit_cache_gives_nearly_the_same_logits);
     tcase_add_test(tc, gemma3_windows_five_of_six_layers);
     tcase_add_test(tc, window_pattern_may_be_a_list);
     tcase_add_test(tc, a_stopped_step_is_cancelled);
