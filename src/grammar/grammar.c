@@ -158,6 +158,7 @@ struct grammar *grammar_from_schema(struct str json, const struct grammar_option
     if (!e) e = &local;
     struct grammar *g = grammar_new(o, e);
     if (!g) return NULL;
+    g->json_only = true;
     uint32_t end = program_add(g, (struct op){.kind = OP_END});
     g->entry = program_schema(g, json, end, e);
     if (g->entry == OP_NOWHERE) return grammar_unref(g), NULL;

@@ -419,7 +419,8 @@ struct grammar {
     _Atomic uint32_t refs;
     struct arena arena;
     size_t heap_bytes, max_bytes;
-    bool exhausted, strict, ignore_formats, json_only;
+    bool exhausted, strict, ignore_formats;
+    bool json_only; /* the whole text is one JSON value: white space around it does not matter to a check */
     uint32_t max_space;
     const char *where;
     struct terms terms;

@@ -406,7 +406,9 @@ void step_thread(struct machine *m, struct thread t, uint8_t byte)
     case THREAD_RAW: step_raw(m, t, byte); return;
     case THREAD_TEXT: step_text(m, t, byte); return;
     case THREAD_FREE: step_free(m, t, byte); return;
-    case THREAD_END: take_space(m, &t, byte); return;
+    case THREAD_END:
+        if (m->g->json_only) take_space(m, &t, byte);
+        return;
     case THREAD_EMPTY: step_array(m, t, byte); return;
     case THREAD_AFTER:
         if (t.frame->kind == FRAME_ARRAY) step_array(m, t, byte);

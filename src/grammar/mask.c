@@ -55,7 +55,7 @@ static void join(struct walk *w, const uint32_t *more)
 
 /* ---- what is remembered ---- */
 
-enum memo_kind { MEMO_NONE, MEMO_WHOLE, MEMO_EMPTY, MEMO_INSIDE, MEMO_QUOTED };
+enum memo_kind { MEMO_NONE, MEMO_WHOLE, MEMO_EMPTY, MEMO_INSIDE, MEMO_QUOTED, MEMO_BLANK };
 struct memo {
     uint64_t hash, vocab;
     uint32_t *words; /* the whole mask, or pairs of place and word that differ from what kind says */
@@ -78,6 +78,7 @@ static void memo_give(const struct memo *m, const struct grammar_vocab *v, uint3
     case MEMO_EMPTY: memset(bits, 0, bytes); break;
     case MEMO_INSIDE: memcpy(bits, v->inside.bits, bytes); break;
     case MEMO_QUOTED: memcpy(bits, v->quoted.bits, bytes); break;
+    case MEMO_BLANK: memcpy(bits, v->blank.bits, bytes); break;
     }
     for (size_t i = 0; i < m->n_words; i += 2) bits[m->words[i]] = m->words[i + 1];
 }
@@ -98,7 +99,11 @@ static void memo_keep(struct walk *w, uint64_t hash)
     struct memo *slot = &g->memo[hash % MEMO_SIZE], m = {.hash = hash, .vocab = v->id, .n_set = w->n_set};
     bool whole = w->n_log > WALK_LOG;
     m.n_words = whole ? v->n_words : 2 * w->n_log;
-    m.kind = whole ? MEMO_WHOLE : !w->base ? MEMO_EMPTY : w->base == &v->inside ? MEMO_INSIDE : MEMO_QUOTED;
+    m.kind = whole                   ? MEMO_WHOLE
+             : !w->base              ? MEMO_EMPTY
+             : w->base == &v->inside ? MEMO_INSIDE
+             : w->base == &v->quoted ? MEMO_QUOTED
+                                     : MEMO_BLANK;
     size_t bytes = m.n_words * sizeof *m.words;
     memo_drop(g, slot);
     if (grammar_memory(g) + bytes >= g->max_bytes / 2 || !(m.words = mem_try_alloc(bytes + 4))) return;
@@ -363,7 +368,9 @@ static void tokens_between(struct walk *w, size_t from, bool begun)
     struct byteset only = {{UINT64_MAX, UINT64_MAX, UINT64_MAX, UINT64_MAX}};
     struct thread t;
     bool opened = !begun && opens_free(w, &t, from, to);
-    if (!begun) begin(w, opened ? &v->quoted : NULL);
+    if (!begun) begin(w, opened ? &v->quoted : &v->blank);
+    for (size_t i = v->white.n; !begun && i > 0 && v->white.spaces[i - 1] > w->room; i--)
+        mask_unset(w, v->white.tokens[i - 1]);
     if (opened) {
         for (size_t i = v->quoted_list.n; i > 0 && v->quoted_list.spaces[i - 1] > w->room; i--)
             mask_unset(w, v->quoted_list.tokens[i - 1]);
@@ -375,7 +382,7 @@ static void tokens_between(struct walk *w, size_t from, bool begun)
     }
     push_copy(w, from, to);
     walk_tree(w, &v->core, (struct walk_from){.from = to, .only = &only});
-    for (size_t i = 0; i < v->white.n && v->white.spaces[i] <= w->room; i++) mask_set(w, v->white.tokens[i]);
+    for (size_t i = 0; begun && i < v->white.n && v->white.spaces[i] <= w->room; i++) mask_set(w, v->white.tokens[i]);
 }
 
 /* In a number: it goes on, or it ends and what stands behind it begins. */
@@ -490,6 +497,13 @@ bool vocab_learn(struct grammar_vocab *v)
     if (ok) v->quoted.n_set = learn(&v->quoted, v, bits, true);
     ok = ok && grammar_matcher_feed(m, STR("\"")) && grammar_matcher_mask_within(m, bits, &n, SIZE_MAX);
     if (ok) v->inside.n_set = learn(&v->inside, v, bits, false);
+    for (size_t i = 0; i < v->white.n; i++) {
+        uint32_t id = v->white.tokens[i], bit = 1u << (id % 32);
+        v->quoted.n_set += !(v->quoted.bits[id / 32] & bit);
+        v->quoted.bits[id / 32] |= bit;
+        v->blank.bits[id / 32] |= bit;
+    }
+    v->blank.n_set = v->white.n;
     v->learnt = ok;
     mem_free(bits);
     grammar_matcher_destroy(m);

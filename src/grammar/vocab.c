@@ -164,8 +164,9 @@ static struct grammar_vocab *vocab_new(size_t n, size_t bytes)
     v->ends = mem_try_alloc((n + 1) * sizeof *v->ends);
     v->inside.bits = mem_try_zalloc(v->n_words * 4 + 4);
     v->quoted.bits = mem_try_zalloc(v->n_words * 4 + 4);
-    v->memory = n * 5 + bytes + v->n_words * 4 * (PLAIN_SLICES + 2);
-    if (v->offsets && v->bytes && v->is_end && v->ends && v->inside.bits && v->quoted.bits) return v;
+    v->blank.bits = mem_try_zalloc(v->n_words * 4 + 4);
+    v->memory = n * 5 + bytes + v->n_words * 4 * (PLAIN_SLICES + 3);
+    if (v->offsets && v->bytes && v->is_end && v->ends && v->inside.bits && v->quoted.bits && v->blank.bits) return v;
     grammar_vocab_destroy(v);
     return NULL;
 }
@@ -238,6 +239,7 @@ void grammar_vocab_destroy(struct grammar_vocab *v)
     mem_free(v->quoted_list.spaces);
     mem_free(v->inside.bits);
     mem_free(v->quoted.bits);
+    mem_free(v->blank.bits);
     mem_free(v->longs);
     mem_free(v->slices);
     mem_free(v->offsets);

@@ -53,7 +53,7 @@ struct grammar_vocab {
     /* Behind a free string's own text: `inside` stays in it; `closers` are plain text, a quote, and what the tree has;
      * `odd` are the others with a quote. The same for tokens that open it (white space, a quote, text ...): `quoted`
      * (also as a list, by its white space), `quoted_closers`, `quoted_odd` (all of the token but its white space). */
-    struct ready inside, quoted;
+    struct ready inside, quoted, blank; /* quoted: and white space; blank: white space alone */
     struct tree closers, odd, quoted_closers, quoted_odd;
     struct tree texts_closers; /* closers that do not begin with the quote */
     struct spaced quoted_list;

@@ -14,7 +14,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     struct grammar *g = grammar_from_gbnf((struct str){(const char *)data, size}, &o, &e);
     if (!g && (e.kind == ERR_NONE || !e.msg[0])) abort();
     struct grammar_matcher *m = g ? grammar_matcher_create(g, NULL, &e) : NULL;
-    for (size_t i = 0; m && i < size && i < 200; i++)
+    for (size_t i = 0; m && i < size && i < 60; i++)
         for (unsigned k = 0; k < 256; k++) {
             char c = (char)(uint8_t)(data[i] + k);
             if (grammar_matcher_feed(m, (struct str){&c, 1})) break;

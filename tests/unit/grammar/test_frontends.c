@@ -29,6 +29,7 @@ START_TEST(a_regex_takes_whole_texts)
     ck_assert(ok(g, "\xc3\xa9"));
     ck_assert(!ok(g, "a"));
     ck_assert(!ok(g, "d1"));
+    ck_assert(!ok(g, "a12 ")); /* white space is no part of it */
     grammar_unref(g);
 }
 END_TEST

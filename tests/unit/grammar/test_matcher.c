@@ -9,14 +9,16 @@
 
 void add_matcher_tests(TCase *tc);
 
-enum { N_WORDS = 24, N = 256 + N_WORDS + 2, END = N - 2, CONTROL = N - 1 };
+enum { N_WORDS = 36, N = 256 + N_WORDS + 2, END = N - 2, CONTROL = N - 1 };
 
 static struct grammar_vocab *small_vocab(void)
 {
     static char bytes[256];
-    static const char *const words[N_WORDS] = {"{\"",      "\":",   "\": \"", "\",", "\"}", "\", \"", "name",  "true",
-                                               "false",    "null",  "12",     "123", "}}",  "]}",     "\\u00", "\\n",
-                                               "\xc3\xa9", "hello", " world", "[]",  "{}",  "  ",     "\n  ",  "age"};
+    static const char *const words[N_WORDS] = {
+        "{\"",    "\":",       "\": \"", "\",",   "\"}",      "\", \"",  "name",       "true",       "false",
+        "null",   "12",        "123",    "}}",    "]}",       "\\u00",   "\\n",        "\xc3\xa9",   "hello",
+        " world", "[]",        "{}",     "  ",    "\n  ",     "age",     "me\": ",     "e\":",       "a\",\"",
+        "\"na",   "\"name\":", "\n \"a", " \"\"", "x\": {\"", "\\\"\":", "\\u0061\":", "b\"}, {\"a", "\n\"}"};
     struct str texts[N];
     bool ends[N] = {false};
     for (int i = 0; i < 256; i++) bytes[i] = (char)i, texts[i] = (struct str){bytes + i, 1};
@@ -62,12 +64,20 @@ static const char *const schemas[] = {
     "{\"type\":\"integer\",\"minimum\":-40,\"maximum\":400,\"not\":{\"anyOf\":[{\"multipleOf\":2},{"
     "\"multipleOf\":3},{\"const\":5}]}}",
     "{\"type\":\"object\",\"propertyNames\":{\"pattern\":\"^(a|b|h.*)$\"},"
-    "\"additionalProperties\":{\"type\":\"string\",\"maxLength\":300}}"};
+    "\"additionalProperties\":{\"type\":\"string\",\"maxLength\":300}}",
+    /* keys and strings that take every text, known keys among them */
+    "{\"type\":\"object\",\"properties\":{\"name\":{\"type\":\"string\"},\"a\":{\"type\":\"integer\"},\"\":{\"const\":"
+    "null},\"\\\"\":{\"type\":\"boolean\"}},\"required\":[\"name\"]}",
+    "{\"type\":\"array\",\"items\":{\"type\":\"object\",\"maxProperties\":3,\"properties\":{\"ab\":{\"enum\":[\"a\","
+    "\"ab\",1]},\"na\":{}},\"additionalProperties\":{\"type\":[\"string\",\"object\"]}},\"maxItems\":3}",
+    "{\"type\":\"object\",\"required\":[\"a\",\"b\"],\"maxProperties\":2,\"additionalProperties\":{\"type\":\"array\","
+    "\"uniqueItems\":true,\"items\":{\"type\":[\"string\",\"number\",\"object\"]}}}",
+    "{}"};
 
 START_TEST(the_mask_is_the_set_of_accepted_tokens)
 {
     struct grammar_vocab *v = small_vocab();
-    struct grammar *g = compile(schemas[_i], 2);
+    struct grammar *g = compile(schemas[_i], _i % 2 ? 20 : 2);
     uint32_t bits[GRAMMAR_MASK_WORDS(N)];
     struct rng rng;
     rng_seed(&rng, (uint64_t)_i + 1);
