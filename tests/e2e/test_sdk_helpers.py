@@ -206,6 +206,8 @@ def test_a_tool_removed_on_the_way(sdk, wire):
     for n, m in enumerate(runner):
         if n == 0:
             runner.remove_tools(get_time)
+        if n == 2:  # the script calls the tool for ever
+            break
     assert bodies(wire)[1]["messages"][-1]["content"][0]["type"] == "tool_removal"
     assert wire.exchanges[1].status == 200 and wire.exchanges[1].cached_tokens >= wire.exchanges[0].prompt_tokens - 1
 
