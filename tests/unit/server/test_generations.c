@@ -321,7 +321,7 @@ START_TEST(unknown_fields_are_logged_once)
         fixture_roundtrip(
             &f, &reply,
             fixture_post(&request, "/v1/messages", "",
-                         "{\"model\":\"m\",\"fancy\\n\":1,\"speed\":\"fast\",\"messages\":[{\"role\":\"user\","
+                         "{\"model\":\"m\",\"fancy\\n\":1,\"speed\":\"standard\",\"messages\":[{\"role\":\"user\","
                          "\"content\":\"x\"}]}"));
         ck_assert_int_eq(fixture_status(&reply), 200);
         ck_assert(!loopback_has(&reply, "parley-notes"));
