@@ -88,9 +88,14 @@ static inline bool loopback_has(const struct buf *b, const char *needle)
 
 static inline size_t loopback_count(const struct buf *b, const char *needle)
 {
-    size_t n = 0;
+    /* Not by str_find: ThreadSanitizer looks at all the rest for each call of memmem, and replies have megabytes. */
+    size_t n = 0, at = 0;
     struct str s = str_from(needle);
-    for (ptrdiff_t at = 0; (at = str_find(buf_str(b), s, (size_t)at)) >= 0; at += (ptrdiff_t)s.len) n++;
+    while (at + s.len <= b->len) {
+        bool is_here = b->ptr[at] == s.ptr[0] && memcmp(b->ptr + at, s.ptr, s.len) == 0;
+        n += is_here;
+        at += is_here ? s.len : 1;
+    }
     return n;
 }
 
