@@ -35,12 +35,14 @@ size_t token_runs_fit(const struct tokenizer *t, const uint32_t *ids, size_t n, 
                       size_t *bytes)
 {
     struct detokenizer d = {.started = true};
-    struct buf out; /* what is still held of a character counts as soon as it is whole */
-    size_t n_fit = 0, i = 0;
+    struct buf out;                    /* what is still held of a character counts as soon as it is whole */
+    size_t n_fit = 0, i = 0, seen = 0; /* seen: bytes of text that are known to fit, so that each is compared once */
     *bytes = 0;
     buf_init(&out, text.len + 64);
     for (; i < n; i++) {
-        if (!detokenizer_feed(&d, t, &out, ids[i], show_control) || !str_starts(text, buf_str(&out))) break;
+        if (!detokenizer_feed(&d, t, &out, ids[i], show_control)) break;
+        if (!str_starts(str_slice(text, seen, text.len), str_slice(buf_str(&out), seen, out.len))) break;
+        seen = out.len;
         if (d.n_held) continue;
         n_fit = i + 1;
         *bytes = out.len;
