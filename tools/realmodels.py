@@ -19,13 +19,17 @@ VARIANTS[f"{SMOL[:-5]}.MXFP4"] = (SMOL, "Q8_0", "--tensor-type", "attn_(q|k|v|ou
 
 
 def model_file(name):
-    """Path of a fetched model, or of a variant, which is made with llama.cpp's llama-quantize when it is not there."""
+    """Path of a fetched model, or of a variant, which is made with llama.cpp's llama-quantize when it is not there. NAME-as-F32: the
+    weights of NAME, value for value, in a float type."""
     path = CACHE / "models" / f"{name}.gguf"
     if path.exists():
         return path
-    if name not in VARIANTS:
+    if "-as-" in name:
+        source, kind, *flags = name.rsplit("-as-", 1)
+    elif name in VARIANTS:
+        source, kind, *flags = VARIANTS[name]
+    else:
         sys.exit(f"{path} is not there: make models (variants that can be made: {', '.join(VARIANTS)})")
-    source, kind, *flags = VARIANTS[name]
     print(f"making {name} ...", file=sys.stderr, flush=True)
     r = subprocess.run([LLAMA_CPP / "build-native/bin/llama-quantize", "--allow-requantize", *flags, model_file(source), f"{path}.part",
                         kind], capture_output=True, check=False)
