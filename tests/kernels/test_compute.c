@@ -13,6 +13,17 @@
 #include "compute/compute_internal.h"
 #include "harness.h"
 
+/* A compute with the table under test, which may be one that this CPU has not (test_amx.c). */
+static struct compute *create(const struct test *t, int n_threads, struct err *e)
+{
+    enum cpu_level highest = cpu_level_detect();
+    struct compute *c = compute_create(n_threads, t->k.level < highest ? t->k.level : highest, e);
+    if (!c) return NULL;
+    c->kernels = t->k;
+    for (int i = 0; i < c->n_threads; i++) scratch_get(&c->workers[i].kernel, t->k.matmul_scratch_bytes);
+    return c;
+}
+
 static void count_items(void *ctx, int from, int to, int worker)
 {
     (void)worker;
@@ -239,11 +250,11 @@ static void test_late_product(struct test *t, struct compute *one, struct comput
 
 /* Weights of a set are packed together, in chunks that cut through them, by all workers: each must be what it is alone,
  * also when the compute that packed it is gone. */
-static void test_weight_set(struct test *t, struct compute *c, enum cpu_level level)
+static void test_weight_set(struct test *t, struct compute *c)
 {
     enum { N = 40, ROWS = 1500 };
     struct err e;
-    struct compute *maker = compute_create(3, level, &e);
+    struct compute *maker = create(t, 3, &e);
     struct weight_set *set = weight_set_create();
     struct weight *w[N];
     struct weight_part part = {QUANT_Q8_0, rows_make(t, QUANT_Q8_0, ROWS), ROWS};
@@ -350,10 +361,10 @@ static void test_late_attention(struct test *t, struct compute *one, struct comp
     mem_free(q), mem_free(out), mem_free(expected);
 }
 
-void test_compute(struct test *t, enum cpu_level level)
+void test_compute(struct test *t)
 {
     struct err e;
-    struct compute *one = compute_create(1, level, &e), *many = compute_create(3, level, &e);
+    struct compute *one = create(t, 1, &e), *many = create(t, 3, &e);
     if (!one || !many) {
         check(t, false, "compute_create: %s", e.msg);
         return;
@@ -365,7 +376,7 @@ void test_compute(struct test *t, enum cpu_level level)
     test_products(t, one, many);
     test_late_product(t, one, many);
     test_late_attention(t, one, many);
-    test_weight_set(t, many, level);
+    test_weight_set(t, many);
     for (int type = 0; type < KV_TYPE_N; type++) {
         test_spans(t, one, many, 0, NULL, (enum kv_type)type);
         test_spans(t, one, many, 100, sinks, (enum kv_type)type);
