@@ -17,13 +17,15 @@
 #define WEIGHT_STRIDE (KV_CHUNK_TOKENS + 32)
 
 struct query_tile {
-    int first, n;   /* queries [first, first + n) of token * group + head */
-    int base;       /* first key of the chunk */
-    int from, to;   /* keys of the chunk that any of them sees */
-    bool streams;   /* the first to read a chunk: its pages are fetched ahead */
-    bool any;       /* has seen a chunk: there is a result to merge with */
-    float *q_scale; /* [blocks of 64][QUERY_TILE] */
-    int32_t *q;     /* [dim_k / 2][size of the tile]: pairs of codes */
+    int first, n;           /* queries [first, first + n) of token * group + head */
+    int base;               /* first key of the chunk */
+    int from, to;           /* keys of the chunk that any of them sees */
+    bool streams;           /* reads a chunk that nobody has fetched: it fetches its pages ahead itself */
+    int turn, turns;        /* which of the tiles that read a chunk one after the other */
+    int next_from, next_to; /* keys of the chunk after it, which the tiles fetch meanwhile; none: equal */
+    bool any;               /* has seen a chunk: there is a result to merge with */
+    float *q_scale;         /* [blocks of 64][QUERY_TILE] */
+    int32_t *q;             /* [dim_k / 2][size of the tile]: pairs of codes */
 };
 
 struct attn_scratch {
@@ -39,27 +41,65 @@ struct attn_scratch {
 
 #define FETCH_AHEAD (2 * SLOTS)
 
-/* Pages lie far from each other, so the hardware does not see the next ones coming: while one is read, the one that
- * comes FETCH_AHEAD later is fetched, line by line. Its keys (then the first values) while keys are read; its values
- * while values are. The page itself, which costs nothing, where none follows or others have read it before. */
-static inline const uint8_t *attn_next_keys(const struct attn_head *h, const struct query_tile *q, int token)
+/* Pages lie far from each other, so the hardware does not see the next ones coming: while one is read, another is
+ * fetched, line by line. Where several tiles read a chunk one after the other, all of them fetch from the chunk after
+ * it, each its part of every page, for a core's products are faster than its memory. A tile that streams fetches the
+ * page that comes FETCH_AHEAD later: keys (then the first values) while keys are read, values while values are. */
+struct attn_fetch {
+    const uint8_t *page; /* its keys, or values; with nothing to fetch those that are read: that costs nothing */
+    int turn, turns;     /* which part of it */
+};
+#define NO_TURNS 1024 /* parts of less than a byte */
+
+/* Where to begin with a region of the page, and how far to go for every vector of so many bytes that is read. */
+static inline const uint8_t *attn_fetch_from(const struct attn_fetch *f, int offset, int bytes)
 {
-    int next = token + FETCH_AHEAD, first = q->from / SLOTS * SLOTS;
-    if (!q->streams) return attn_page_at(h, token);
-    if (next < q->to) {
-        const uint8_t *page = attn_page_at(h, next);
-        for (size_t i = attn_k_scale_offset(&h->kv); i < attn_page_bytes(&h->kv); i += 64)
-            __builtin_prefetch(page + i, 0, 2);
-        return page;
-    }
-    next += first - (q->to + SLOTS - 1) / SLOTS * SLOTS;
-    return attn_page_at(h, next < first ? first : next < q->to ? next : token) + attn_v_offset(&h->kv);
+    return f->page + offset + f->turn * bytes / f->turns;
+}
+static inline int attn_fetch_step(const struct attn_fetch *f, int vector_bytes)
+{
+    return vector_bytes / f->turns;
 }
 
-static inline const uint8_t *attn_next_values(const struct attn_head *h, const struct query_tile *q, int token)
+static inline void attn_fetch_scales(const struct attn_head *h, const uint8_t *page)
 {
-    int next = q->streams && token + FETCH_AHEAD < q->to ? token + FETCH_AHEAD : token;
-    return attn_page_at(h, next) + attn_v_offset(&h->kv);
+    for (size_t i = attn_k_scale_offset(&h->kv); i < attn_page_bytes(&h->kv); i += 64)
+        __builtin_prefetch(page + i, 0, 2);
+}
+
+/* The page of the next chunk that comes in the place of the one of `token`. */
+static inline struct attn_fetch attn_shared_fetch(const struct attn_head *h, const struct query_tile *q, int token)
+{
+    int next = token - q->base + q->next_from / KV_CHUNK_TOKENS * KV_CHUNK_TOKENS;
+    if (next + SLOTS <= q->next_from || next >= q->next_to)
+        return (struct attn_fetch){attn_page_at(h, token), 0, NO_TURNS};
+    return (struct attn_fetch){attn_page_at(h, next), q->turn, q->turns};
+}
+
+static inline struct attn_fetch attn_fetch_keys(const struct attn_head *h, const struct query_tile *q, int token)
+{
+    struct attn_fetch f = {.turns = 1};
+    int next = token + FETCH_AHEAD, first = q->from / SLOTS * SLOTS;
+    if (!q->streams) {
+        f = attn_shared_fetch(h, q, token);
+        if (f.turns < NO_TURNS && f.turn == 0) attn_fetch_scales(h, f.page);
+    } else if (next < q->to) {
+        f.page = attn_page_at(h, next);
+        attn_fetch_scales(h, f.page);
+    } else {
+        next += first - (q->to + SLOTS - 1) / SLOTS * SLOTS;
+        f.page = attn_page_at(h, next < first ? first : next < q->to ? next : token) + attn_v_offset(&h->kv);
+    }
+    return f;
+}
+
+static inline struct attn_fetch attn_fetch_values(const struct attn_head *h, const struct query_tile *q, int token)
+{
+    struct attn_fetch f = {.turns = 1};
+    if (q->streams) f.page = attn_page_at(h, token + FETCH_AHEAD < q->to ? token + FETCH_AHEAD : token);
+    else f = attn_shared_fetch(h, q, token);
+    f.page += attn_v_offset(&h->kv);
+    return f;
 }
 
 /* ---- the level's parts ---- */
@@ -314,7 +354,7 @@ static void attend_by(const struct attn_parts *const *parts, float *acc, float *
     int size = QUERY_TILE;
     for (int i = 0; i < n_tiles; i++, rest += attn_tile_floats(h->kv.dim_k)) {
         struct query_tile *t = &tiles[i];
-        *t = (struct query_tile){.first = i * QUERY_TILE, .n = QUERY_TILE, .streams = i == 0};
+        *t = (struct query_tile){.first = i * QUERY_TILE, .n = QUERY_TILE, .turn = i, .turns = n_tiles};
         if (i == n_tiles - 1) { /* the only one that is not full */
             t->n = n - t->first;
             size = t->n;
@@ -327,6 +367,9 @@ static void attend_by(const struct attn_parts *const *parts, float *acc, float *
     for (int chunk = chunk_from; chunk < chunk_to; chunk++)
         for (int i = 0; i < n_tiles; i++) {
             const int first = tiles[i].first;
+            tiles[i].streams = n_tiles == 1 || (i == 0 && chunk == chunk_from);
+            tiles[i].next_from = tiles[i].next_to = 0;
+            if (chunk + 1 < chunk_to) attn_visible(&tiles[i].next_from, &tiles[i].next_to, h, n_tokens - 1, chunk + 1);
             tile_run(acc + first * dim_v, max + first, sum + first, h, &tiles[i], chunk, s,
                      parts[i == n_tiles - 1 ? size : QUERY_TILE]);
         }

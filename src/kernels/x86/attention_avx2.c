@@ -40,11 +40,12 @@ AVX2_INLINE __m256i load_codes(const uint8_t *p, const enum kv_type type)
 
 /* scores[t][at + slot ...] of n queries over 8 * nk slots of a page (n and nk constant). */
 AVX2_INLINE void score_slots(struct attn_scratch *s, const struct attn_head *h, const struct query_tile *tile,
-                             const uint8_t *page, const uint8_t *ahead, int slot, int at, const int n, const int nk,
-                             const enum kv_type type)
+                             const uint8_t *page, const struct attn_fetch *fetch, int slot, int at, const int n,
+                             const int nk, const enum kv_type type)
 {
     const int32_t *q = tile->q;
-    const int size = attn_code_size(type), dim_k = h->kv.dim_k;
+    const int size = attn_code_size(type), dim_k = h->kv.dim_k, step = attn_fetch_step(fetch, 16 * size);
+    const uint8_t *ahead = attn_fetch_from(fetch, slot * dim_k * size, 8 * nk * dim_k * size);
     const float *scales = (const float *)(const void *)(page + attn_k_scale_offset(&h->kv)) + slot;
     for (int block = 0, d = 0; d < dim_k; block++, scales += SLOTS) {
         __m256i c[QUERY_TILE][4];
@@ -59,8 +60,8 @@ AVX2_INLINE void score_slots(struct attn_scratch *s, const struct attn_head *h, 
             UNROLL
             for (int i = 0; i < nk; i++) {
                 k[i] = load_codes(page + (d / 2 * SLOTS + slot + 8 * i) * 2 * size, type);
-                if (i * 16 * size % 64 == 0)
-                    _mm_prefetch((const char *)ahead + (d / 2 * SLOTS + slot + 8 * i) * 2 * size, _MM_HINT_T1);
+                if (i * 16 * size % 64 == 0) _mm_prefetch((const char *)ahead, _MM_HINT_T1);
+                ahead += step;
             }
             UNROLL
             for (int t = 0; t < n; t++) {
@@ -89,9 +90,9 @@ AVX2_INLINE void score_all(struct attn_scratch *s, const struct attn_head *h, co
     const int nk = n <= 3 ? 4 : 2;
     for (int token = q->from / SLOTS * SLOTS; token < q->to; token += SLOTS) {
         const uint8_t *page = attn_page_at(h, token);
-        const uint8_t *ahead = attn_next_keys(h, q, token);
+        const struct attn_fetch fetch = attn_fetch_keys(h, q, token);
         for (int slot = 0; slot < SLOTS; slot += 8 * nk)
-            score_slots(s, h, q, page, ahead, slot, token - q->base, n, nk, type);
+            score_slots(s, h, q, page, &fetch, slot, token - q->base, n, nk, type);
     }
 }
 
@@ -258,16 +259,17 @@ AVX2_INLINE void rows_finish(struct attn_scratch *s, float *max, float *sum, int
 
 /* c[t] += weights times a page's values, nv vectors of them (n and nv constant). Two vectors are 16 elements. */
 AVX2_INLINE void weigh_page(__m256i c[QUERY_TILE][4], const int16_t *weights, const uint8_t *v, const uint8_t *ahead,
-                            const int n, const int nv, const enum kv_type type)
+                            int step, const int n, const int nv, const enum kv_type type)
 {
     const int size = attn_code_size(type);
-    for (int pair = 0; pair < SLOTS / 2; pair++, weights += 2, v += 32 * size, ahead += 32 * size) {
+    for (int pair = 0; pair < SLOTS / 2; pair++, weights += 2, v += 32 * size) {
         __m256i x[4];
         UNROLL
         for (int i = 0; i < nv; i++) {
             const int at = (i / 2 * 16 * SLOTS + i % 2 * 16) * size;
             x[i] = load_codes(v + at, type);
-            if (i % 2 == 0 && (type == KV_F16 || pair % 2 == 0)) _mm_prefetch((const char *)ahead + at, _MM_HINT_T1);
+            if (i * 16 * size % 64 == 0) _mm_prefetch((const char *)ahead, _MM_HINT_T1);
+            ahead += step;
         }
         UNROLL
         for (int t = 0; t < n; t++) {
@@ -283,7 +285,7 @@ AVX2_INLINE void weigh(float *out, const struct attn_scratch *s, const struct at
                        const int n, const int nv, int d, const enum kv_type type)
 {
     const int v_dims = attn_v_dims(h->kv.dim_v), first = (q->from - q->base) / WEIGHT_BLOCK;
-    const size_t offset = (size_t)(d * SLOTS * attn_code_size(type));
+    const int offset = d * SLOTS * attn_code_size(type);
     out += d;
     for (int b = first; b * WEIGHT_BLOCK < q->to - q->base; b++) {
         __m256i c[QUERY_TILE][4];
@@ -295,7 +297,10 @@ AVX2_INLINE void weigh(float *out, const struct attn_scratch *s, const struct at
         for (int at = b * WEIGHT_BLOCK; at < (b + 1) * WEIGHT_BLOCK; at += SLOTS) {
             if (q->base + at + SLOTS <= q->from || q->base + at >= q->to) continue;
             const uint8_t *v = attn_page_at(h, q->base + at) + attn_v_offset(&h->kv) + offset;
-            weigh_page(c, &s->weights[0][at], v, attn_next_values(h, q, q->base + at) + offset, n, nv, type);
+            const struct attn_fetch fetch = attn_fetch_values(h, q, q->base + at);
+            const uint8_t *ahead = attn_fetch_from(&fetch, offset, nv * 8 * SLOTS * attn_code_size(type));
+            weigh_page(c, &s->weights[0][at], v, ahead, attn_fetch_step(&fetch, 16 * attn_code_size(type)), n, nv,
+                       type);
         }
         UNROLL
         for (int t = 0; t < n; t++) {

@@ -54,11 +54,14 @@ INLINE __m512i load_codes(const uint8_t *p, const enum kv_type type)
 
 /* scores[t][0 .. 16 * nk) of n queries over nk / 2 pages. nk = 4 gives single queries enough independent sums. */
 INLINE void score_pages(struct attn_scratch *s, const struct attn_head *h, const struct query_tile *tile,
-                        const uint8_t *const *pages, const uint8_t *const *ahead, int at, const int n, const int nk,
+                        const uint8_t *const *pages, const struct attn_fetch *fetch, int at, const int n, const int nk,
                         const enum kv_type type)
 {
     const int32_t *q = tile->q;
-    const int size = attn_code_size(type), dim_k = h->kv.dim_k;
+    const int size = attn_code_size(type), dim_k = h->kv.dim_k, step = attn_fetch_step(fetch, 32 * size);
+    const uint8_t *ahead[2];
+#pragma GCC unroll 2
+    for (int i = 0; i < nk / 2; i++) ahead[i] = attn_fetch_from(&fetch[i], 0, dim_k * SLOTS * size);
     const size_t scales = attn_k_scale_offset(&h->kv);
     for (int block = 0, d = 0; d < dim_k; block++) {
         __m512i c[QUERY_TILE][4];
@@ -73,8 +76,8 @@ INLINE void score_pages(struct attn_scratch *s, const struct attn_head *h, const
 #pragma GCC unroll 4
             for (int i = 0; i < nk; i++) {
                 k[i] = load_codes(pages[i / 2] + (d * SLOTS + i % 2 * 32) * size, type);
-                if (i % 2 == 0 || type == KV_F16)
-                    _mm_prefetch((const char *)ahead[i / 2] + (d * SLOTS + i % 2 * 32) * size, _MM_HINT_T1);
+                if (i % 2 == 0 || type == KV_F16) _mm_prefetch((const char *)ahead[i / 2], _MM_HINT_T1);
+                ahead[i / 2] += step;
             }
 #pragma GCC unroll 12
             for (int t = 0; t < n; t++) {
@@ -105,13 +108,14 @@ INLINE void score_all(struct attn_scratch *s, const struct attn_head *h, const s
 {
     for (int token = q->from / SLOTS * SLOTS; token < q->to;) {
         const bool two = n <= 4 && token + SLOTS < q->to;
-        const uint8_t *pages[2], *ahead[2];
+        const uint8_t *pages[2];
+        struct attn_fetch fetch[2];
         for (int i = 0; i <= (int)two; i++, token += SLOTS) {
             pages[i] = attn_page_at(h, token);
-            ahead[i] = attn_next_keys(h, q, token);
+            fetch[i] = attn_fetch_keys(h, q, token);
         }
-        if (two) score_pages(s, h, q, pages, ahead, token - 2 * SLOTS - q->base, n, 4, type);
-        else score_pages(s, h, q, pages, ahead, token - SLOTS - q->base, n, 2, type);
+        if (two) score_pages(s, h, q, pages, fetch, token - 2 * SLOTS - q->base, n, 4, type);
+        else score_pages(s, h, q, pages, fetch, token - SLOTS - q->base, n, 2, type);
     }
 }
 
@@ -277,15 +281,16 @@ INLINE void rows_finish(struct attn_scratch *s, float *max, float *sum, int n)
 
 /* c[t] += weights times a page's values, nv vectors of them */
 INLINE void weigh_page(__m512i c[QUERY_TILE][4], const int16_t *weights, const uint8_t *v, const uint8_t *ahead,
-                       const int n, const int nv, const enum kv_type type)
+                       int step, const int n, const int nv, const enum kv_type type)
 {
     const int size = attn_code_size(type);
-    for (int pair = 0; pair < SLOTS / 2; pair++, weights += 2, v += 32 * size, ahead += 32 * size) {
+    for (int pair = 0; pair < SLOTS / 2; pair++, weights += 2, v += 32 * size) {
         __m512i x[4];
 #pragma GCC unroll 4
         for (int i = 0; i < nv; i++) {
             x[i] = load_codes(v + i * 16 * SLOTS * size, type);
-            if (type == KV_F16 || pair % 2 == 0) _mm_prefetch((const char *)ahead + i * 16 * SLOTS * size, _MM_HINT_T1);
+            if (i % 2 == 0 || type == KV_F16) _mm_prefetch((const char *)ahead, _MM_HINT_T1);
+            ahead += step;
         }
 #pragma GCC unroll 12
         for (int t = 0; t < n; t++) {
@@ -303,7 +308,7 @@ INLINE void weigh(float *out, const struct attn_scratch *s, const struct attn_he
                   const int n, const int nv, int d, const enum kv_type type)
 {
     const int v_dims = attn_v_dims(h->kv.dim_v), first = (q->from - q->base) / WEIGHT_BLOCK;
-    const size_t offset = (size_t)(d * SLOTS * attn_code_size(type));
+    const int offset = d * SLOTS * attn_code_size(type);
     out += d;
     for (int b = first; b * WEIGHT_BLOCK < q->to - q->base; b++) {
         __m512i c[QUERY_TILE][4];
@@ -314,7 +319,10 @@ INLINE void weigh(float *out, const struct attn_scratch *s, const struct attn_he
         for (int at = b * WEIGHT_BLOCK; at < (b + 1) * WEIGHT_BLOCK; at += SLOTS) {
             if (q->base + at + SLOTS <= q->from || q->base + at >= q->to) continue;
             const uint8_t *v = attn_page_at(h, q->base + at) + attn_v_offset(&h->kv) + offset;
-            weigh_page(c, &s->weights[0][at], v, attn_next_values(h, q, q->base + at) + offset, n, nv, type);
+            const struct attn_fetch fetch = attn_fetch_values(h, q, q->base + at);
+            const uint8_t *ahead = attn_fetch_from(&fetch, offset, nv * 16 * SLOTS * attn_code_size(type));
+            weigh_page(c, &s->weights[0][at], v, ahead, attn_fetch_step(&fetch, 32 * attn_code_size(type)), n, nv,
+                       type);
         }
         float *to = opaque(out);
         const float *scale = opaque(&s->weight_scale[0][b]);
