@@ -194,14 +194,15 @@ static void kv_store(void *page, const struct kv_form *kv, const float *k, const
         pairs_store(to + d * SLOTS * key_size, codes, n / 2, kv->type_k);
     }
     const int v_dims = attn_v_dims(kv->dim_v), value_size = attn_code_size(kv->type_v);
-    to = (uint8_t *)page + attn_v_offset(kv) + (slot / 2 * 32 + slot % 2) * value_size;
+    to = (uint8_t *)page + attn_v_offset(kv);
     scale = (float *)(void *)((uint8_t *)page + attn_v_scale_offset(kv)) + slot;
     float max = abs_max(v, kv->dim_v);
     for (int d = 0; d < v_dims; d += 16) {
         int n = kv->dim_v - d < 16 ? kv->dim_v - d : 16;
         memset(codes, 0, 16 * sizeof *codes);
         *scale = quantize(codes, v + d, n, max, attn_value_max(kv->type_v));
-        for (int i = 0; i < 16; i++) memcpy(to + (d * SLOTS + 2 * i) * value_size, codes + i, (size_t)value_size);
+        const int at = attn_v_at(d) + slot / 2 * 2 * attn_v_width(v_dims, d) + slot % 2;
+        for (int i = 0; i < 16; i++) memcpy(to + (at + 2 * i) * value_size, codes + i, (size_t)value_size);
     }
 }
 

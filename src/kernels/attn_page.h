@@ -18,6 +18,7 @@
 #define SLOTS KV_PAGE_TOKENS
 #define ATTN_BLOCK ATTN_ROTATED /* elements of a key or query that have one scale */
 #define WEIGHT_BLOCK 128        /* keys whose softmax weights have one scale */
+#define ATTN_VALUES 64          /* elements of values that lie together: single queries read a block from end to end */
 #define QUERY_MAX 8191
 #define KEY_MAX_16 4095
 #define WEIGHT_MAX 16384
@@ -57,6 +58,17 @@ static inline int attn_value_max(enum kv_type type)
 static inline int attn_v_dims(int dim_v)
 {
     return (dim_v + 15) / 16 * 16;
+}
+/* Elements of the block of values that element d is in. */
+static inline int attn_v_width(int v_dims, int d)
+{
+    int rest = v_dims - d / ATTN_VALUES * ATTN_VALUES;
+    return rest < ATTN_VALUES ? rest : ATTN_VALUES;
+}
+/* Codes before element d of slot 0. */
+static inline int attn_v_at(int d)
+{
+    return d / ATTN_VALUES * ATTN_VALUES * SLOTS + d % ATTN_VALUES * 2;
 }
 static inline int attn_k_blocks(const struct kv_form *kv)
 {

@@ -281,14 +281,14 @@ INLINE void rows_finish(struct attn_scratch *s, float *max, float *sum, int n)
 
 /* c[t] += weights times a page's values, nv vectors of them */
 INLINE void weigh_page(__m512i c[QUERY_TILE][4], const int16_t *weights, const uint8_t *v, const uint8_t *ahead,
-                       int step, const int n, const int nv, const enum kv_type type)
+                       int step, int pair_bytes, const int n, const int nv, const enum kv_type type)
 {
     const int size = attn_code_size(type);
-    for (int pair = 0; pair < SLOTS / 2; pair++, weights += 2, v += 32 * size) {
+    for (int pair = 0; pair < SLOTS / 2; pair++, weights += 2, v += pair_bytes) {
         __m512i x[4];
 #pragma GCC unroll 4
         for (int i = 0; i < nv; i++) {
-            x[i] = load_codes(v + i * 16 * SLOTS * size, type);
+            x[i] = load_codes(v + 32 * i * size, type);
             if (i % 2 == 0 || type == KV_F16) _mm_prefetch((const char *)ahead, _MM_HINT_T1);
             ahead += step;
         }
@@ -308,7 +308,7 @@ INLINE void weigh(float *out, const struct attn_scratch *s, const struct attn_he
                   const int n, const int nv, int d, const enum kv_type type)
 {
     const int v_dims = attn_v_dims(h->kv.dim_v), first = (q->from - q->base) / WEIGHT_BLOCK;
-    const int offset = d * SLOTS * attn_code_size(type);
+    const int size = attn_code_size(type), pair_bytes = 2 * attn_v_width(v_dims, d) * size;
     out += d;
     for (int b = first; b * WEIGHT_BLOCK < q->to - q->base; b++) {
         __m512i c[QUERY_TILE][4];
@@ -318,11 +318,10 @@ INLINE void weigh(float *out, const struct attn_scratch *s, const struct attn_he
             for (int i = 0; i < nv; i++) c[t][i] = _mm512_setzero_si512();
         for (int at = b * WEIGHT_BLOCK; at < (b + 1) * WEIGHT_BLOCK; at += SLOTS) {
             if (q->base + at + SLOTS <= q->from || q->base + at >= q->to) continue;
-            const uint8_t *v = attn_page_at(h, q->base + at) + attn_v_offset(&h->kv) + offset;
+            const uint8_t *v = attn_page_at(h, q->base + at) + attn_v_offset(&h->kv) + attn_v_at(d) * size;
             const struct attn_fetch fetch = attn_fetch_values(h, q, q->base + at);
-            const uint8_t *ahead = attn_fetch_from(&fetch, offset, nv * 16 * SLOTS * attn_code_size(type));
-            weigh_page(c, &s->weights[0][at], v, ahead, attn_fetch_step(&fetch, 32 * attn_code_size(type)), n, nv,
-                       type);
+            const uint8_t *ahead = attn_fetch_from(&fetch, d * SLOTS * size, nv * 16 * SLOTS * size);
+            weigh_page(c, &s->weights[0][at], v, ahead, attn_fetch_step(&fetch, 32 * size), pair_bytes, n, nv, type);
         }
         float *to = opaque(out);
         const float *scale = opaque(&s->weight_scale[0][b]);
