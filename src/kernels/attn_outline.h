@@ -28,12 +28,18 @@ struct query_tile {
     int32_t *q;             /* [dim_k / 2][size of the tile]: pairs of codes */
 };
 
+struct value_scales {                        /* of a block of values */
+    const float *page[WEIGHT_BLOCK / SLOTS]; /* 32 each */
+    float largest;
+    bool even;                    /* none is less than a quarter of the largest */
+    int16_t shares[WEIGHT_BLOCK]; /* of the largest, in 1/SHARE_ONE */
+};
+
 struct attn_scratch {
     float scores[QUERY_TILE][SCORE_STRIDE];
     int16_t weights[QUERY_TILE][WEIGHT_STRIDE];
     float weight_scale[QUERY_TILE][ATTN_CHUNK_BLOCKS];
-    int16_t shares[KV_CHUNK_TOKENS];             /* of the values' scales */
-    float value_scale[ATTN_CHUNK_BLOCKS];        /* the largest of a block */
+    struct value_scales values[ATTN_CHUNK_BLOCKS];
     float maxima[QUERY_TILE][ATTN_CHUNK_BLOCKS]; /* what the weights of blocks count from */
     int32_t sums[QUERY_TILE][ATTN_CHUNK_BLOCKS]; /* of the weights without shares */
     float more[]; /* [QUERY_TILE][v_dims]: the result of a chunk; then struct query_tile of all tiles, then theirs */
@@ -111,16 +117,19 @@ static inline float abs_max(const float *x, int n);
 static inline float quantize(int16_t *codes, const float *x, int n, float max, int limit);
 /* row[from, to) after the soft cap: cap * tanh(score / cap). What lies before and after may change, too. */
 static void row_cap(float *row, int from, int to, float cap);
-/* The scales of a block's values (those of keys [from, to); 32 keys a page) as shares of the largest, which it
- * returns. */
-static inline float block_shares(int16_t *shares, const float *const page[WEIGHT_BLOCK / SLOTS], int from, int to);
-/* What the weights of a row's blocks count from: a little more than the largest of their scores in [from, to) (at most
- * infinity less, where there is none). */
+/* What v->page says of keys [from, to) of the block: shares, the largest, and whether they are even. */
+static inline void value_shares(struct value_scales *v, int from, int to);
+/* What the weights of a row's blocks count from: one step more than the largest of their scores in [from, to);
+ * -infinity: none. */
 static inline void row_maxima(float maxima[ATTN_CHUNK_BLOCKS], const float *row, int from, int to);
 /* The weights of a block (zero outside keys [from, to)) times shares; sums[0 .. SUM_LANES): their sum without shares,
  * by parts. */
 static inline void block_weights(int16_t *weights, int32_t *sums, const float *row, float max, const int16_t *shares,
                                  int from, int to, const bool whole);
+/* The same where scales are not even (the first token takes most of the weight, and its values are small): the products
+ * of weights and scales count from their own largest, which is returned. */
+static float uneven_weights(int16_t *weights, int32_t *sums, const float *row, float max, const struct value_scales *v,
+                            int from, int to);
 /* The sums of the blocks' parts. */
 static inline void row_sums(int32_t sums[ATTN_CHUNK_BLOCKS], const int32_t (*parts)[SUM_LANES]);
 /* The blocks of the tile's rows together: s->weight_scale *= 2^((s->maxima - the row's) / SCORE_STEPS); the rows' max
@@ -233,18 +242,16 @@ static void queries_pack(const struct query_tile *tile, const struct attn_head *
 
 /* ---- the walk ---- */
 
-/* The scales of the values of block b that keys [from, to) of the chunk (q->from or later) have, as shares. */
-static float block_values(int16_t *shares, const struct attn_head *h, const struct query_tile *q, int b, int from,
-                          int to)
+/* The scales of block b's values, those of keys [from, to) of the chunk. */
+static void block_values(struct value_scales *v, const struct attn_head *h, const struct query_tile *q, int b, int from,
+                         int to)
 {
     const int at = b * WEIGHT_BLOCK, key = q->base + at;
-    const float *page[WEIGHT_BLOCK / SLOTS];
-    for (int i = 0; i < WEIGHT_BLOCK / SLOTS;
-         i++) { /* a page that nobody sees may not be there: the first one then stands for it */
+    for (int i = 0; i < WEIGHT_BLOCK / SLOTS; i++) { /* for a page that nobody sees, and may not be there, the first */
         const uint8_t *p = attn_page_at(h, key + i * SLOTS < q->to ? key + i * SLOTS : key);
-        page[i] = (const float *)(const void *)(p + attn_v_scale_offset(&h->kv));
+        v->page[i] = (const float *)(const void *)(p + attn_v_scale_offset(&h->kv));
     }
-    return block_shares(shares, page, from - at, to - at);
+    value_shares(v, from - at, to - at);
 }
 
 static inline bool is_whole(int b, int from, int to)
@@ -263,16 +270,16 @@ static void row_weights(struct attn_scratch *s, const struct attn_head *h, const
     if (h->softcap > 0) row_cap(s->scores[t], from, to, h->softcap * SCORE_UNIT);
     row_maxima(s->maxima[t], s->scores[t], from, to);
     for (int b = (q->from - q->base) / WEIGHT_BLOCK, at = b * WEIGHT_BLOCK; b <= last; b++, at += WEIGHT_BLOCK) {
-        int16_t own[WEIGHT_BLOCK];
+        struct value_scales own, *v = &s->values[b];
         const float *row = s->scores[t] + at;
-        float max = s->maxima[t][b], scale = s->value_scale[b];
-        if (is_whole(b, from, to)) {
-            block_weights(s->weights[t] + at, sums[b], row, max, s->shares + at, 0, WEIGHT_BLOCK, true);
-        } else {
-            scale = block_values(own, h, q, b, from, to);
-            block_weights(s->weights[t] + at, sums[b], row, max, own, from - at, to - at, false);
-        }
-        s->weight_scale[t][b] = scale * (32768.0f / SHARE_ONE / WEIGHT_MAX);
+        const bool whole = is_whole(b, from, to);
+        int16_t *weights = s->weights[t] + at;
+        float max = s->maxima[t][b], *scale = &s->weight_scale[t][b];
+        if (!whole) block_values(v = &own, h, q, b, from, to);
+        *scale = v->largest * (32768.0f / SHARE_ONE / WEIGHT_MAX);
+        if (!v->even) *scale = uneven_weights(weights, sums[b], row, max, v, from - at, to - at) * (1.0f / WEIGHT_MAX);
+        else if (whole) block_weights(weights, sums[b], row, max, v->shares, 0, WEIGHT_BLOCK, true);
+        else block_weights(weights, sums[b], row, max, v->shares, from - at, to - at, false);
     }
     row_sums(s->sums[t], sums);
 }
@@ -282,9 +289,9 @@ static void chunk_run(float *max, float *sum, const struct attn_head *h, const s
                       struct attn_scratch *s, const struct attn_parts *parts)
 {
     parts->score[h->kv.type_k](s, h, q);
-    for (int b = (q->from - q->base + WEIGHT_BLOCK - 1) / WEIGHT_BLOCK; is_whole(b, q->from - q->base, q->to - q->base);
-         b++)
-        s->value_scale[b] = block_values(s->shares + b * WEIGHT_BLOCK, h, q, b, q->from - q->base, q->to - q->base);
+    const int first = q->from - q->base, end = q->to - q->base;
+    for (int b = (first + WEIGHT_BLOCK - 1) / WEIGHT_BLOCK; is_whole(b, first, end); b++)
+        block_values(&s->values[b], h, q, b, first, end);
     for (int t = 0; t < q->n; t++) {
         int from, to;
         attn_visible(&from, &to, h, (q->first + t) / h->group, q->base / KV_CHUNK_TOKENS);

@@ -7,9 +7,9 @@
  * 16 f32 k_scale[ceil(dim_k / 64)][32], v_scale[32]
  *
  * 8-bit keys, and the queries that meet them, are rotated first, by blocks of 64 (attn_common.h).
- * Codes reach attn_key_max and attn_value_max, queries QUERY_MAX, softmax weights WEIGHT_MAX, such that 64 products
- * cannot overflow 32 bits. What a 16-bit code loses is 1/8190 of the largest element of its block at most: about what
- * f16 loses. Slots that hold no token yet may hold anything; what is computed from them is never used. */
+ * Codes reach attn_key_max and attn_value_max, queries QUERY_MAX, softmax weights WEIGHT_MAX, such that the products of
+ * a block cannot overflow 32 bits. What a 16-bit code loses is 1/8190 of the largest element of its block at most:
+ * about what f16 loses. Slots that hold no token yet may hold anything; what is computed from them is never used. */
 #ifndef KERNELS_ATTN_PAGE_H
 #define KERNELS_ATTN_PAGE_H
 
@@ -21,16 +21,18 @@
 #define ATTN_VALUES 64          /* elements of values that lie together: single queries read a block from end to end */
 #define QUERY_MAX 8191
 #define KEY_MAX_16 4095
-#define WEIGHT_MAX 16384
-#define VALUE_MAX_16 1023
+#define WEIGHT_MAX 8192
+#define VALUE_MAX_16 2047
 #define CODE_MAX_8 127
 #define ATTN_TINY 1e-30f /* blocks below it are zeros: 1 / x would overflow */
 #define ATTN_HUGE 1e30f  /* elements are clamped to it: scales stay finite */
 /* Partial results of chunks and blocks count at least 2 to this, relative to the largest: 2^24 of them would not change
  * a float. Less would make denormal numbers, and every one of those costs as much as a hundred products. */
 #define ATTN_LEAST (-64.0f)
-/* Scores are kept in 1/2048 of an octave of their weight: 2^(score / 2048) = e^(q * k). */
-#define SCORE_STEPS 2048
+/* Scores are kept in 1/4096 of an octave of their weight: 2^(score / 4096) = e^(q * k). The weights of a block count
+ * from one step above its largest score, so they are 2^((x - 65536) / 4096) of an x of 16 bits without a sign. */
+#define SCORE_STEPS 4096
+#define SCORE_TOP 65536
 #define SCORE_UNIT (SCORE_STEPS * 1.44269504f)
 /* 2^(r - 1) = EXP2_0 + r * (EXP2_1 + r * (EXP2_2 + r * EXP2_3)), all in 1/32768, below 1 for r < 1. */
 #define EXP2_0 16383

@@ -130,41 +130,48 @@ static void row_cap(float *row, int from, int to, float cap)
     }
 }
 
-/* 16 numbers, in order, as int16. */
+/* 16 numbers, in order, as 16 bits without a sign; below 0, and no number: 0. */
 AVX2_INLINE __m256i narrow(__m256 a, __m256 b)
 {
-    return _mm256_permute4x64_epi64(_mm256_packs_epi32(_mm256_cvtps_epi32(a), _mm256_cvtps_epi32(b)), 0xd8);
+    return _mm256_permute4x64_epi64(_mm256_packus_epi32(_mm256_cvtps_epi32(a), _mm256_cvtps_epi32(b)), 0xd8);
 }
 
-AVX2_INLINE float block_shares(int16_t *shares, const float *const page[WEIGHT_BLOCK / SLOTS], int from, int to)
+/* out[n] as 16 bits of x[n] * factor; n is a multiple of 16. */
+AVX2_INLINE void narrow_all(int16_t *out, const float *x, float factor, int n)
 {
-    __m256 largest = _mm256_setzero_ps();
-    float v[WEIGHT_BLOCK];
-    for (int i = 0; i < BLOCK_VECTORS; i++) {
-        __m256 x = _mm256_and_ps(_mm256_loadu_ps(page[i / 4] + i % 4 * 8), seen(from, to, 8 * i));
-        _mm256_storeu_ps(v + 8 * i, x);
-        largest = _mm256_max_ps(x, largest);
-    }
-    float max = max_lanes(largest);
-    const bool zero = !(max > ATTN_TINY);
-    const __m256 inverse = _mm256_set1_ps(zero ? 0 : SHARE_ONE / max);
-    for (int i = 0; i < BLOCK_VECTORS; i += 2)
-        store_256(shares + 8 * i, narrow(_mm256_mul_ps(_mm256_loadu_ps(v + 8 * i), inverse),
-                                         _mm256_mul_ps(_mm256_loadu_ps(v + 8 * i + 8), inverse)));
-    return zero ? 0 : max;
+    const __m256 f = _mm256_set1_ps(factor);
+    for (int i = 0; i < n; i += 16)
+        store_256(out + i,
+                  narrow(_mm256_mul_ps(_mm256_loadu_ps(x + i), f), _mm256_mul_ps(_mm256_loadu_ps(x + i + 8), f)));
 }
 
-/* WEIGHT_MAX * 2^((x + 1) / SCORE_STEPS), rounded, for x < 0: 2^-1 of the fraction by a polynomial of degree 3
- * (relative error below 1.2e-4, 4e-8 on average), then the whole octaves. */
+AVX2_INLINE void value_shares(struct value_scales *v, int from, int to)
+{
+    __m256 largest = _mm256_setzero_ps(), smallest = _mm256_set1_ps(-INFINITY); /* the smallest negated */
+    float x[WEIGHT_BLOCK];
+    for (int i = 0; i < BLOCK_VECTORS; i++) {
+        __m256 in = seen(from, to, 8 * i), scale = _mm256_and_ps(_mm256_loadu_ps(v->page[i / 4] + i % 4 * 8), in);
+        _mm256_storeu_ps(x + 8 * i, scale);
+        largest = _mm256_max_ps(scale, largest);
+        scale = _mm256_blendv_ps(_mm256_set1_ps(-INFINITY), _mm256_sub_ps(_mm256_setzero_ps(), scale), in);
+        smallest = _mm256_max_ps(scale, smallest);
+    }
+    v->largest = max_lanes(largest);
+    v->even = -4 * max_lanes(smallest) >= v->largest;
+    if (!(v->largest > ATTN_TINY)) v->largest = 0, v->even = true;
+    narrow_all(v->shares, x, v->largest > 0 ? SHARE_ONE / v->largest : 0, WEIGHT_BLOCK);
+}
+
+/* WEIGHT_MAX * 2^((x - SCORE_TOP) / SCORE_STEPS), rounded: 2^-1 of the fraction by a polynomial of degree 3 (relative
+ * error below 1.2e-4, 4e-8 on average), then the whole octaves. */
 AVX2_INLINE __m256i weights_of(__m256i x)
 {
-    /* 2^(15 + n) for n = -16 .. -1 (of -16: nothing), a byte at a time: 2^(i - 1) of i = 16 + n below, of i - 8 above
-     */
+    /* 2^(n - 2) for n = 0 .. 15 (of 0 and 1: nothing), a byte at a time: of n below, of n - 8 above */
     const __m256i bits =
-        _mm256_broadcastsi128_si256(_mm_setr_epi8(0, 1, 2, 4, 8, 16, 32, 64, (char)128, 0, 0, 0, 0, 0, 0, 0));
-    __m256i at = _mm256_mullo_epi16(_mm256_srai_epi16(x, 11), _mm256_set1_epi16(0x101));
-    __m256i octave = _mm256_shuffle_epi8(bits, _mm256_add_epi16(at, _mm256_set1_epi16(16 * 0x101 - 0x800)));
-    __m256i r = _mm256_and_si256(_mm256_slli_epi16(x, 4), _mm256_set1_epi16(0x7fff));
+        _mm256_broadcastsi128_si256(_mm_setr_epi8(0, 0, 1, 2, 4, 8, 16, 32, 64, (char)128, 0, 0, 0, 0, 0, 0));
+    __m256i n = _mm256_mullo_epi16(_mm256_srli_epi16(x, 12), _mm256_set1_epi16(0x101));
+    __m256i octave = _mm256_shuffle_epi8(bits, _mm256_sub_epi16(n, _mm256_set1_epi16(0x800)));
+    __m256i r = _mm256_and_si256(_mm256_slli_epi16(x, 3), _mm256_set1_epi16(0x7fff));
     __m256i p = _mm256_add_epi16(_mm256_mulhrs_epi16(r, _mm256_set1_epi16(EXP2_3)), _mm256_set1_epi16(EXP2_2));
     p = _mm256_add_epi16(_mm256_mulhrs_epi16(r, p), _mm256_set1_epi16(EXP2_1));
     p = _mm256_add_epi16(_mm256_mulhrs_epi16(r, p), _mm256_set1_epi16(EXP2_0));
@@ -210,7 +217,7 @@ AVX2_INLINE void row_maxima(float maxima[ATTN_CHUNK_BLOCKS], const float *row, i
 AVX2_INLINE void block_weights(int16_t *weights, int32_t *sums, const float *row, float max, const int16_t *shares,
                                int from, int to, const bool whole)
 {
-    const __m256 top = _mm256_set1_ps(max);
+    const __m256 top = _mm256_set1_ps(max - SCORE_TOP);
     __m256i sum = _mm256_setzero_si256();
     _Pragma("GCC unroll 2") for (int i = 0; i < BLOCK_VECTORS; i += 2)
     {
@@ -221,6 +228,26 @@ AVX2_INLINE void block_weights(int16_t *weights, int32_t *sums, const float *row
         store_256(weights + 8 * i, _mm256_mulhrs_epi16(w, load_256(shares + 8 * i)));
     }
     store_256(sums, sum);
+}
+
+static float uneven_weights(int16_t *weights, int32_t *sums, const float *row, float max, const struct value_scales *v,
+                            int from, int to)
+{
+    __m256 sum = _mm256_setzero_ps(), largest = _mm256_setzero_ps();
+    float w[WEIGHT_BLOCK];
+    for (int i = 0; i < BLOCK_VECTORS; i++) {
+        __m256 in = seen(from, to, 8 * i);
+        __m256 x = _mm256_sub_ps(score_load(row, from, to, 8 * i), _mm256_set1_ps(max));
+        __m256 p = _mm256_and_ps(exp2_f32(_mm256_mul_ps(x, _mm256_set1_ps(1.0f / SCORE_STEPS))), in);
+        sum = _mm256_add_ps(sum, p);
+        p = _mm256_and_ps(_mm256_mul_ps(p, _mm256_loadu_ps(v->page[i / 4] + i % 4 * 8)), in);
+        largest = _mm256_max_ps(p, largest);
+        _mm256_storeu_ps(w + 8 * i, p);
+    }
+    store_256(sums, _mm256_cvtps_epi32(_mm256_mul_ps(sum, _mm256_set1_ps(WEIGHT_MAX))));
+    const float top = max_lanes(largest);
+    narrow_all(weights, w, top > ATTN_TINY ? WEIGHT_MAX / top : 0, WEIGHT_BLOCK);
+    return top > ATTN_TINY ? top : 0;
 }
 
 AVX2_INLINE __m256i add_pairs(__m256i a, __m256i b)

@@ -149,39 +149,41 @@ static void row_cap(float *row, int from, int to, float cap)
     }
 }
 
-/* 32 numbers, in order, as int16. */
+/* 32 numbers, in order, as 16 bits without a sign; below 0, and no number: 0. */
 INLINE __m512i narrow(__m512 a, __m512 b)
 {
-    const __m512i order = _mm512_setr_epi64(0, 2, 4, 6, 1, 3, 5, 7); /* undoes the lanes of packs */
-    return _mm512_permutexvar_epi64(order, _mm512_packs_epi32(_mm512_cvtps_epi32(a), _mm512_cvtps_epi32(b)));
+    const __m512i order = _mm512_setr_epi64(0, 2, 4, 6, 1, 3, 5, 7); /* undoes the lanes of packus */
+    return _mm512_permutexvar_epi64(order, _mm512_packus_epi32(_mm512_cvtps_epi32(a), _mm512_cvtps_epi32(b)));
 }
 
-INLINE float block_shares(int16_t *shares, const float *const page[WEIGHT_BLOCK / SLOTS], int from, int to)
+INLINE void value_shares(struct value_scales *v, int from, int to)
 {
-    __m512 v[BLOCK_VECTORS], largest = _mm512_setzero_ps();
+    __m512 x[BLOCK_VECTORS], largest = _mm512_setzero_ps(), smallest = _mm512_set1_ps(INFINITY);
 #pragma GCC unroll 8
     for (int i = 0; i < BLOCK_VECTORS; i++) {
-        v[i] = _mm512_maskz_loadu_ps(seen(from, to, 16 * i), page[i / 2] + i % 2 * 16);
-        largest = _mm512_max_ps(v[i], largest);
+        __mmask16 in = seen(from, to, 16 * i);
+        x[i] = _mm512_maskz_loadu_ps(in, v->page[i / 2] + i % 2 * 16);
+        largest = _mm512_max_ps(x[i], largest);
+        smallest = _mm512_mask_min_ps(smallest, in, x[i], smallest);
     }
-    float max = _mm512_reduce_max_ps(largest);
-    const bool zero = !(max > ATTN_TINY);
-    const __m512 inverse = _mm512_set1_ps(zero ? 0 : SHARE_ONE / max);
+    v->largest = _mm512_reduce_max_ps(largest);
+    v->even = 4 * _mm512_reduce_min_ps(smallest) >= v->largest;
+    if (!(v->largest > ATTN_TINY)) v->largest = 0, v->even = true;
+    const __m512 inverse = _mm512_set1_ps(v->largest > 0 ? SHARE_ONE / v->largest : 0);
 #pragma GCC unroll 4
     for (int i = 0; i < BLOCK_VECTORS; i += 2)
-        _mm512_storeu_si512(shares + 16 * i, narrow(_mm512_mul_ps(v[i], inverse), _mm512_mul_ps(v[i + 1], inverse)));
-    return zero ? 0 : max;
+        _mm512_storeu_si512(v->shares + 16 * i, narrow(_mm512_mul_ps(x[i], inverse), _mm512_mul_ps(x[i + 1], inverse)));
 }
 
-/* WEIGHT_MAX * 2^((x + 1) / SCORE_STEPS), rounded, for x < 0: 2^-1 of the fraction by a polynomial of degree 3
- * (relative error below 1.2e-4, 4e-8 on average), then the whole octaves. */
+/* WEIGHT_MAX * 2^((x - SCORE_TOP) / SCORE_STEPS), rounded: 2^-1 of the fraction by a polynomial of degree 3 (relative
+ * error below 1.2e-4, 4e-8 on average), then the whole octaves. */
 INLINE __m512i weights_of(__m512i x)
 {
-    const __m512i octaves = /* 2^(15 + n) for n = -16 .. -1 as the upper half of 32; of -16: nothing */
-        _mm512_set_epi16(1 << 14, 1 << 13, 1 << 12, 1 << 11, 1 << 10, 1 << 9, 1 << 8, 1 << 7, 1 << 6, 1 << 5, 1 << 4,
-                         1 << 3, 1 << 2, 1 << 1, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0);
-    __m512i octave = _mm512_permutexvar_epi16(_mm512_srai_epi16(x, 11), octaves);
-    __m512i r = _mm512_and_si512(_mm512_slli_epi16(x, 4), _mm512_set1_epi16(0x7fff));
+    const __m512i octaves = /* 2^(n - 2) for n = 0 .. 15 as the lower half of 32; of 0 and 1: nothing */
+        _mm512_set_epi16(0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1 << 13, 1 << 12, 1 << 11, 1 << 10, 1 << 9,
+                         1 << 8, 1 << 7, 1 << 6, 1 << 5, 1 << 4, 1 << 3, 1 << 2, 1 << 1, 1, 0, 0);
+    __m512i octave = _mm512_permutexvar_epi16(_mm512_srli_epi16(x, 12), octaves);
+    __m512i r = _mm512_and_si512(_mm512_slli_epi16(x, 3), _mm512_set1_epi16(0x7fff));
     __m512i p = _mm512_add_epi16(_mm512_mulhrs_epi16(r, _mm512_set1_epi16(EXP2_3)), _mm512_set1_epi16(EXP2_2));
     p = _mm512_add_epi16(_mm512_mulhrs_epi16(r, p), _mm512_set1_epi16(EXP2_1));
     p = _mm512_add_epi16(_mm512_mulhrs_epi16(r, p), _mm512_set1_epi16(EXP2_0));
@@ -230,7 +232,7 @@ INLINE void row_maxima(float maxima[ATTN_CHUNK_BLOCKS], const float *row, int fr
 INLINE void block_weights(int16_t *weights, int32_t *sums, const float *row, float max, const int16_t *shares, int from,
                           int to, const bool whole)
 {
-    const __m512 top = _mm512_set1_ps(max);
+    const __m512 top = _mm512_set1_ps(max - SCORE_TOP);
     __m512i sum = _mm512_setzero_si512();
 #pragma GCC unroll 4
     for (int i = 0; i < BLOCK_VECTORS; i += 2) {
@@ -241,6 +243,28 @@ INLINE void block_weights(int16_t *weights, int32_t *sums, const float *row, flo
         _mm512_storeu_si512(weights + 16 * i, _mm512_mulhrs_epi16(w, _mm512_loadu_si512(shares + 16 * i)));
     }
     _mm512_storeu_si512(sums, sum);
+}
+
+static float uneven_weights(int16_t *weights, int32_t *sums, const float *row, float max, const struct value_scales *v,
+                            int from, int to)
+{
+    __m512 w[BLOCK_VECTORS], sum = _mm512_setzero_ps(), largest = _mm512_setzero_ps();
+#pragma GCC unroll 8
+    for (int i = 0; i < BLOCK_VECTORS; i++) {
+        __mmask16 in = seen(from, to, 16 * i);
+        __m512 x = _mm512_sub_ps(score_load(row, from, to, 16 * i), _mm512_set1_ps(max));
+        __m512 p = _mm512_maskz_mov_ps(in, exp2_ps(_mm512_mul_ps(x, _mm512_set1_ps(1.0f / SCORE_STEPS))));
+        sum = _mm512_add_ps(sum, p);
+        w[i] = _mm512_mul_ps(p, _mm512_maskz_loadu_ps(in, v->page[i / 2] + i % 2 * 16));
+        largest = _mm512_max_ps(w[i], largest);
+    }
+    _mm512_storeu_si512(sums, _mm512_cvtps_epi32(_mm512_mul_ps(sum, _mm512_set1_ps(WEIGHT_MAX))));
+    const float top = _mm512_reduce_max_ps(largest);
+    const __m512 inverse = _mm512_set1_ps(top > ATTN_TINY ? WEIGHT_MAX / top : 0);
+#pragma GCC unroll 4
+    for (int i = 0; i < BLOCK_VECTORS; i += 2)
+        _mm512_storeu_si512(weights + 16 * i, narrow(_mm512_mul_ps(w[i], inverse), _mm512_mul_ps(w[i + 1], inverse)));
+    return top > ATTN_TINY ? top : 0;
 }
 
 INLINE __m512i add_pairs(__m512i a, __m512i b)
