@@ -19,6 +19,8 @@ void team_run(struct team *t, compute_fn *fn, void *ctx, int n_items, int grain)
 #define TEAM_CTX_BYTES 256
 void team_run_redoable(struct team *t, compute_fn *run, compute_fn *commit, void *ctx, size_t ctx_bytes, int n_items,
                        int grain);
+/* All workers sleep: waking one costs the caller some 15 us, and it comes 30-60 us later. */
+bool team_sleeps(const struct team *t);
 /* Waits until no worker holds items. */
 void team_settle(struct team *t);
 /* Physical cores that this process may use: affinity and cpuset, hyper-threads counted once, CPU quota of its control
