@@ -123,10 +123,16 @@ fuzz: $(FUZZERS:%=fuzz-%) ## every fuzzer for FUZZ_S seconds (fuzz-NAME for one)
 
 # Every kernel of every level that this CPU has, against double precision; KERNEL_ARGS=--bench measures instead.
 KERNEL_TESTS := $(wildcard tests/kernels/*.c)
-$(BUILD)/tests/kernels: $(KERNEL_TESTS) $(wildcard tests/kernels/*.h) $(LIB)
+$(BUILD)/tests/kernels: $(KERNEL_TESTS) $(wildcard tests/kernels/*.h) $(BUILD)/tests/large_amx_emulated.o $(LIB)
 	@mkdir -p $(@D)
 	@echo "  LINK $@"
-	$(Q)$(CC) $(CPPFLAGS_ALL) -Itests/kernels $(CFLAGS_ALL) -Wno-missing-prototypes -o $@ $(KERNEL_TESTS) $(LIB) $(LIBS)
+	$(Q)$(CC) $(CPPFLAGS_ALL) -Itests/kernels $(CFLAGS_ALL) -Wno-missing-prototypes -o $@ $(filter %.c %.o,$^) $(LIB) $(LIBS)
+
+# Level amx where the CPU has no tiles: the product's file, its instructions emulated.
+$(BUILD)/tests/large_amx_emulated.o: src/kernels/x86/large_amx.c tests/kernels/amx_tiles.h $(LIB)
+	@mkdir -p $(@D)
+	$(Q)$(CC) $(CPPFLAGS_ALL) $(CFLAGS_ALL) $(ISA_avx512) $(call kernel_flags,$<) -include tests/kernels/amx_tiles.h \
+	    -Dkernels_fill_amx=kernels_fill_amx_emulated -c -o $@ $<
 
 kernels: $(BUILD)/tests/kernels ## kernel tests of all levels
 	$(WRAP) $< $(KERNEL_ARGS)

@@ -7,7 +7,7 @@
 
 #include "compute/compute_internal.h"
 
-#define SHORT_MACS 2e7 /* a step of so little attention is short: worth doing a lost worker's part again */
+#define SHORT_MACS 2e7 /* so little attention has brief tiles */
 
 struct attention_job {
     struct compute *c;
@@ -117,7 +117,7 @@ static void run_tiles(void *ctx, int from, int to, int worker)
     }
 }
 
-/* A tile of a short step, or a chunk of one: others may do it again (team.c), so workers keep the result apart. */
+/* A tile within a step: others may do it again (team.c), so workers keep the result apart. */
 static void run_tile_apart(void *ctx, int from, int to, int worker)
 {
     struct attention_job *job = ctx;
@@ -217,15 +217,15 @@ void compute_attention(struct compute *c, float *out, size_t out_stride, const s
     if (n_tiles < 8 * c->n_threads && job.max_chunks > 1 && c->n_threads > 1) {
         shared_scratch_get(c, &c->partials,
                            (size_t)n_tiles * (size_t)job.max_chunks * job.partial_floats * sizeof(float));
-        team_run_redoable(c->team, run_chunks, commit_chunk, &job, sizeof job, n_tiles * job.max_chunks, 1);
+        team_run_redoable(c->team, run_chunks, commit_chunk, &job, sizeof job, n_tiles * job.max_chunks, 1, true);
         if (!c->in_step) team_settle(c->team);
         compute_for(c, merge_chunks, &job, n_tiles, 4);
         return;
     }
     /* A short decode is not worth a fork: some microseconds of work in all. */
     double macs = keys * p->n_heads * (p->kv.dim_k + p->kv.dim_v);
-    if (c->in_step && macs < SHORT_MACS && macs >= 1e5)
-        team_run_redoable(c->team, run_tile_apart, commit_tile, &job, sizeof job, n_tiles, 1);
+    if (c->in_step && macs >= 1e5)
+        team_run_redoable(c->team, run_tile_apart, commit_tile, &job, sizeof job, n_tiles, 1, macs < SHORT_MACS);
     else compute_for(c, run_tiles, &job, n_tiles, macs < 1e5 ? n_tiles : 1);
 }
 

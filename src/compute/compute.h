@@ -26,9 +26,10 @@ typedef void compute_fn(void *ctx, int item_from, int item_to, int worker);
 void compute_for(struct compute *c, compute_fn *fn, void *ctx, int n_items, int grain);
 
 /* A worker that loses its core to another program while it holds work would stop everybody. Between these two calls
- * others do its work instead, for operations on few tokens. Invariant: until compute_step_end returns, operands
- * (inputs, results, weights, KV pages) stay mapped, and spans and page tables do not change: the worker that lost its
- * core may still read them, but never writes what it computed (team.c says how). compute_step_end waits for it. */
+ * others do its work instead, if it is part of a product or of attention. Invariant: until compute_step_end returns,
+ * operands (inputs, results, weights, KV pages) stay mapped, and spans and page tables do not change: the worker that
+ * lost its core may still read them, but never writes what it computed (team.c says how). compute_step_end waits for
+ * it. */
 void compute_step_begin(struct compute *c);
 void compute_step_end(struct compute *c);
 

@@ -10,7 +10,8 @@ struct team;
 struct team *team_create(int n_threads);
 void team_destroy(struct team *t);
 void team_run(struct team *t, compute_fn *fn, void *ctx, int n_items, int grain);
-/* The same for work that may be done twice: items that a worker holds for too long are done by the caller. Worker 0
+/* The same for work that may be done twice: items that a worker holds for too long are done by the caller: after 50 us
+ * in a brief job (items of some ten microseconds), else when another program has the worker's core. Worker 0
  * (the caller) writes results with `run`; for the others `run` leaves them in memory of the worker and `commit`, called
  * for the same items only if nobody took them, brings them to their place. They get a copy of ctx (at most
  * TEAM_CTX_BYTES, a multiple of 8, without pointers to itself or the caller's stack). All that it points to must stay
@@ -18,7 +19,11 @@ void team_run(struct team *t, compute_fn *fn, void *ctx, int n_items, int grain)
  * were taken. */
 #define TEAM_CTX_BYTES 256
 void team_run_redoable(struct team *t, compute_fn *run, compute_fn *commit, void *ctx, size_t ctx_bytes, int n_items,
-                       int grain);
+                       int grain, bool brief);
+/* Another program had a worker's core within the last tenth of a second. Caller's thread. */
+bool team_is_busy(const struct team *t);
+/* All workers sleep: waking one costs the caller some 15 us, and it comes 30-60 us later. */
+bool team_sleeps(const struct team *t);
 /* Waits until no worker holds items. */
 void team_settle(struct team *t);
 /* Physical cores that this process may use: affinity and cpuset, hyper-threads counted once, CPU quota of its control

@@ -24,6 +24,7 @@ struct matmul_job {
     void *get_ctx;
     bool formats[ACT_FORMAT_MAX];
     int panels_an_item;
+    bool apart; /* workers keep results apart: others may do their items again */
 };
 
 /* ---- inputs ---- */
@@ -110,9 +111,23 @@ static void run_items(void *ctx, int from, int to, int worker)
         range_run(job, &r, r.target->y + r.segment->out, r.target->y_stride, worker);
 }
 
-/* ---- products that may be done twice: few tokens ---- */
+/* ---- products that may be done twice ---- */
 
-#define REDO_TOKENS_MAX 8
+/* Few tokens: always. Many: to copy their results costs workers up to a fifth of their time, which pays only while
+ * other programs take their cores, and only items whose results stay in L2. */
+#define FEW_TOKENS 8
+#define RESULT_BYTES ((size_t)128 << 10) /* at most, of a worker */
+
+static size_t panel_result_bytes(const struct matmul_job *job)
+{
+    return (size_t)job->m * (size_t)job->c->kernels.panel_rows * sizeof(float);
+}
+
+static bool keeps_apart(const struct matmul_job *job)
+{
+    if (!job->c->in_step || job->n_targets != 1) return false;
+    return job->m <= FEW_TOKENS || (panel_result_bytes(job) <= RESULT_BYTES && team_is_busy(job->c->team));
+}
 
 /* Where a worker keeps the result of a range. An item lies in one segment. */
 static float *range_result(const struct matmul_job *job, const struct panel_range *r, size_t *stride, int worker)
@@ -158,7 +173,7 @@ static void commit_item(void *ctx, int from, int to, int worker)
 
 /* An item is a few panels: enough work that claiming is cheap, few enough that no thread waits long for another. Many
  * tokens do not fit the caches near a core, and the panels of an item share what is read of them: as many as leave
- * every thread several items. */
+ * every thread several items. Results that are kept apart limit that. */
 static int panels_an_item(const struct matmul_job *job)
 {
     const double macs = 3e6; /* some ten microseconds */
@@ -169,20 +184,33 @@ static int panels_an_item(const struct matmul_job *job)
         for (int s = 0; s < job->targets[i].w->n_segments; s++) n_panels += job->targets[i].w->segments[s].n_panels;
     while (n < 16 && n * panel_macs < macs) n *= 2;
     while (n < most && n_panels / (2 * n) >= ITEMS_A_THREAD * job->c->n_threads) n *= 2;
+    while (n > 1 && job->apart && (size_t)n * panel_result_bytes(job) > RESULT_BYTES) n /= 2;
     return n;
+}
+
+/* A product of ten microseconds or so: not worth waking a team for. */
+static bool is_small(const struct matmul_job *job)
+{
+    const double macs = 4e5;
+    double rows = 0;
+    for (int i = 0; i < job->n_targets; i++) rows += weight_out_len(job->targets[i].w);
+    return rows * job->k * job->m <= macs;
 }
 
 static void run(struct matmul_job *job)
 {
     inputs_prepare(job);
+    job->apart = keeps_apart(job);
     job->panels_an_item = panels_an_item(job);
     int n_items = 0;
     for (int i = 0; i < job->n_targets; i++)
         for (int s = 0; s < job->targets[i].w->n_segments; s++)
             n_items += items_of(job, &job->targets[i].w->segments[s]);
     if (job->n_targets == 1) job->only = job->targets[0];
-    if (job->c->in_step && job->n_targets == 1 && job->m <= REDO_TOKENS_MAX)
-        team_run_redoable(job->c->team, run_item_apart, commit_item, job, sizeof *job, n_items, 1);
+    if (is_small(job) && team_sleeps(job->c->team)) run_items(job, 0, n_items, 0);
+    else if (job->apart)
+        team_run_redoable(job->c->team, run_item_apart, commit_item, job, sizeof *job, n_items, 1,
+                          job->m <= FEW_TOKENS);
     else compute_for(job->c, run_items, job, n_items, 1);
 }
 

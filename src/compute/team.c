@@ -7,7 +7,8 @@
  * to the worker, `commit` copies the result to where it belongs. Between them the worker must win its own `holding`
  * word (RUNNING -> COMMITTING), which the caller may have turned to TAKEN: so exactly one of them writes. A worker that
  * finds its items taken drops the result. Until then it may still read the job's inputs, although the caller has gone
- * on: team_settle waits for that.
+ * on: team_settle waits for that. Items of a brief job are late after TAKE_NS; others are, when their worker's CPU time
+ * stands still: then it is off its core, and will be for milliseconds.
  *
  * Invariant: the job's fields change only while the claim word is closed (next = CLOSED); a worker that read the fields
  * of an old job fails its compare-and-swap, because job numbers do not repeat within 2^32 jobs. */
@@ -20,6 +21,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/syscall.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "base/alloc.h"
@@ -27,19 +29,23 @@
 #include "compute/compute_internal.h"
 
 #define CLOSED 0xffffffffu
-#define SPIN_NS 60000    /* how long a worker spins before it sleeps */
-#define TAKE_NS 50000    /* how long the caller waits for a worker's items before it does them itself */
-#define MOVE_NS 1000000  /* between two moves of a worker */
-#define SPINS_A_CHECK 16 /* pauses between two looks at the clock */
+#define SPIN_NS 60000     /* how long a worker spins before it sleeps */
+#define TAKE_NS 50000     /* how long the caller waits for a worker's items before it looks whether to do them */
+#define LOOK_NS 10000     /* between two looks at a worker's CPU time */
+#define BUSY_NS 100000000 /* a program that took a core will take it again for so long */
+#define MOVE_NS 1000000   /* between two moves of a worker */
+#define SPINS_A_CHECK 16  /* pauses between two looks at the clock */
 #define CTX_WORDS (TEAM_CTX_BYTES / 8)
 
-/* struct team_worker.holding: job number << 32 | first item << 2 | one of these; 0 = nothing. */
+/* struct team_worker.holding: job number << 32 | first item << 2 | one of these; 0 = nothing. RUNNING may become TAKEN;
+ * a worker that writes results is COMMITTING: in commit, or all the time where there is none. */
 enum holding_state { RUNNING = 1, COMMITTING, TAKEN };
 
 struct job {
     compute_fn *run, *commit; /* commit NULL: run writes the result itself, nobody may do it again */
     void *ctx;
     int n_items, grain;
+    bool brief; /* items of some ten microseconds; the caller's copy only */
 };
 
 struct team {
@@ -56,7 +62,8 @@ struct team {
     _Atomic int n_items, grain;
     _Atomic uint64_t ctx_copy[CTX_WORDS]; /* of a redoable job: workers may outlive the caller's */
     size_t bytes;                         /* of this struct */
-    uint32_t job;                         /* caller's thread only */
+    uint32_t job;                         /* caller's thread only, as the next one */
+    uint64_t busy_until;                  /* team_is_busy */
     int n_workers;                        /* threads beside the caller */
     cpu_set_t cpus;                       /* those of the process */
     struct team_worker {
@@ -66,6 +73,10 @@ struct team {
         int index; /* 1 .. n_workers */
         uint64_t ctx[CTX_WORDS];
         uint64_t moved_ns; /* when it last left the caller's CPU */
+        /* The caller's: */
+        clockid_t clock; /* of its CPU time; used if has_clock */
+        bool has_clock;
+        uint64_t ran_ns, looked_ns; /* that time at the last look, and when that was */
     } workers[];
 };
 
@@ -78,19 +89,34 @@ static inline void cpu_pause(void)
 
 static struct job job_get(struct team *t)
 {
-    return (struct job){
-        atomic_load_explicit(&t->run, memory_order_relaxed), atomic_load_explicit(&t->commit, memory_order_relaxed),
-        atomic_load_explicit(&t->ctx, memory_order_relaxed), atomic_load_explicit(&t->n_items, memory_order_relaxed),
-        atomic_load_explicit(&t->grain, memory_order_relaxed)};
+    return (struct job){.run = atomic_load_explicit(&t->run, memory_order_relaxed),
+                        .commit = atomic_load_explicit(&t->commit, memory_order_relaxed),
+                        .ctx = atomic_load_explicit(&t->ctx, memory_order_relaxed),
+                        .n_items = atomic_load_explicit(&t->n_items, memory_order_relaxed),
+                        .grain = atomic_load_explicit(&t->grain, memory_order_relaxed)};
+}
+
+static uint64_t holding_word(uint32_t number, int from, enum holding_state state)
+{
+    return (uint64_t)number << 32 | (uint32_t)from << 2 | state;
+}
+
+/* Items [from, to) of a job that nobody may do again, as a worker. */
+static void run_only(struct team_worker *w, const struct job *job, uint32_t number, int from, int to)
+{
+    atomic_store_explicit(&w->holding, holding_word(number, from, COMMITTING), memory_order_release);
+    job->run(job->ctx, from, to, w->index);
+    atomic_store_explicit(&w->holding, 0, memory_order_release);
+    atomic_fetch_add_explicit(&w->team->done, to - from, memory_order_release);
 }
 
 /* Items [from, to) of a redoable job, as a worker. */
 static void run_held(struct team_worker *w, const struct job *job, uint32_t number, int from, int to)
 {
-    uint64_t held = (uint64_t)number << 32 | (uint32_t)from << 2 | RUNNING;
+    uint64_t held = holding_word(number, from, RUNNING);
     atomic_store_explicit(&w->holding, held, memory_order_release);
     job->run(w->ctx, from, to, w->index);
-    uint64_t mine = (held & ~UINT64_C(3)) | COMMITTING;
+    uint64_t mine = holding_word(number, from, COMMITTING);
     if (atomic_compare_exchange_strong_explicit(&w->holding, &held, mine, memory_order_acq_rel, memory_order_acquire)) {
         job->commit(w->ctx, from, to, w->index);
         atomic_fetch_add_explicit(&w->team->done, to - from, memory_order_release);
@@ -113,30 +139,52 @@ static void work(struct team *t, uint32_t number, struct team_worker *w)
         uint64_t next = (uint64_t)number << 32 | (uint32_t)to;
         if (!atomic_compare_exchange_weak_explicit(&t->claim, &claim, next, memory_order_acq_rel, memory_order_acquire))
             continue;
-        if (w && job.commit) {
-            run_held(w, &job, number, from, to);
+        if (w) {
+            (job.commit ? run_held : run_only)(w, &job, number, from, to);
         } else {
-            job.run(job.ctx, from, to, w ? w->index : 0);
+            job.run(job.ctx, from, to, 0);
             atomic_fetch_add_explicit(&t->done, to - from, memory_order_release);
         }
         claim = atomic_load_explicit(&t->claim, memory_order_acquire);
     }
 }
 
-/* Does what workers hold of a redoable job. All items are claimed. */
-static void take_over(struct team *t, const struct job *job, uint32_t number)
+/* A worker that holds items has not run since the last look at it: another program has its core. */
+static bool lost_core(struct team_worker *w, uint64_t now)
 {
+    struct timespec ran;
+    if (!w->has_clock || now - w->looked_ns < LOOK_NS || clock_gettime(w->clock, &ran) != 0) return false;
+    uint64_t before = w->ran_ns;
+    w->ran_ns = (uint64_t)ran.tv_sec * 1000000000 + (uint64_t)ran.tv_nsec;
+    w->looked_ns = now;
+    return w->ran_ns == before;
+}
+
+/* Takes the items that a worker was found to hold away from it and does them, unless it has them ready just now. */
+static void take_over(struct team *t, struct team_worker *w, const struct job *job, uint64_t held)
+{
+    uint64_t taken = (held & ~UINT64_C(3)) | TAKEN;
+    if (!atomic_compare_exchange_strong_explicit(&w->holding, &held, taken, memory_order_acq_rel, memory_order_acquire))
+        return;
+    int from = (int)((uint32_t)held >> 2), to = job->n_items - from > job->grain ? from + job->grain : job->n_items;
+    job->run(job->ctx, from, to, 0);
+    atomic_fetch_add_explicit(&t->done, to - from, memory_order_release);
+}
+
+/* Looks at the workers that hold items of a job of which all are claimed. True: one of them lost its core. */
+static bool look_at_workers(struct team *t, const struct job *job, uint32_t number, uint64_t now)
+{
+    bool any_lost = false;
     for (int i = 0; i < t->n_workers; i++) {
-        uint64_t held = atomic_load_explicit(&t->workers[i].holding, memory_order_acquire);
-        if ((uint32_t)(held >> 32) != number || (held & 3) != RUNNING) continue;
-        uint64_t taken = (held & ~UINT64_C(3)) | TAKEN;
-        if (!atomic_compare_exchange_strong_explicit(&t->workers[i].holding, &held, taken, memory_order_acq_rel,
-                                                     memory_order_acquire))
-            continue;
-        int from = (int)((uint32_t)held >> 2), to = job->n_items - from > job->grain ? from + job->grain : job->n_items;
-        job->run(job->ctx, from, to, 0);
-        atomic_fetch_add_explicit(&t->done, to - from, memory_order_release);
+        struct team_worker *w = &t->workers[i];
+        uint64_t held = atomic_load_explicit(&w->holding, memory_order_acquire);
+        if ((uint32_t)(held >> 32) != number || (held & 3) == TAKEN) continue;
+        bool lost = lost_core(w, now);
+        if (lost) t->busy_until = now + BUSY_NS;
+        if ((lost || job->brief) && (held & 3) == RUNNING) take_over(t, w, job, held);
+        any_lost |= lost;
     }
+    return any_lost;
 }
 
 /* All items are claimed: waits until they are done. */
@@ -149,9 +197,14 @@ static void join(struct team *t, const struct job *job, uint32_t number)
         uint64_t now = clock_ns();
         if (!start) start = now;
         if (now - start < TAKE_NS) continue;
-        if (job->commit) take_over(t, job, number);
-        else sched_yield(); /* the worker with the last items lost its core: do not compete with it */
+        /* A worker that lost its core with the last items may wait for this one: do not compete with it. */
+        if (look_at_workers(t, job, number, now) && !job->commit) sched_yield();
     }
+}
+
+bool team_is_busy(const struct team *t)
+{
+    return t->busy_until && clock_ns() < t->busy_until;
 }
 
 void team_settle(struct team *t)
@@ -161,6 +214,11 @@ void team_settle(struct team *t)
             cpu_pause();
             if (spins > 1000) sched_yield();
         }
+}
+
+bool team_sleeps(const struct team *t)
+{
+    return t->n_workers && atomic_load_explicit(&t->n_sleeping, memory_order_relaxed) == t->n_workers;
 }
 
 static void sleep_for_job(struct team *t, uint32_t seen)
@@ -233,16 +291,16 @@ static void job_run(struct team *t, const struct job *job)
 void team_run(struct team *t, compute_fn *fn, void *ctx, int n_items, int grain)
 {
     if (n_items <= 0) return;
-    struct job job = {fn, NULL, ctx, n_items, grain < 1 ? 1 : grain};
+    struct job job = {.run = fn, .ctx = ctx, .n_items = n_items, .grain = grain < 1 ? 1 : grain};
     if (t->n_workers == 0 || n_items <= job.grain) fn(ctx, 0, n_items, 0);
     else job_run(t, &job);
 }
 
 void team_run_redoable(struct team *t, compute_fn *run, compute_fn *commit, void *ctx, size_t ctx_bytes, int n_items,
-                       int grain)
+                       int grain, bool brief)
 {
     if (n_items <= 0) return;
-    struct job job = {run, commit, ctx, n_items, grain < 1 ? 1 : grain};
+    struct job job = {run, commit, ctx, n_items, grain < 1 ? 1 : grain, brief};
     if (t->n_workers == 0 || n_items <= job.grain) {
         run(ctx, 0, n_items, 0);
         return;
@@ -271,6 +329,7 @@ struct team *team_create(int n_threads)
             team_destroy(t);
             return NULL;
         }
+        w->has_clock = pthread_getcpuclockid(w->thread, &w->clock) == 0;
         t->n_workers++;
     }
     return t;

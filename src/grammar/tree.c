@@ -78,7 +78,8 @@ static bool sort_entries(struct entries *e)
 
 static uint8_t byte_at(const struct entry *e, size_t i)
 {
-    return i < 8 ? (uint8_t)(e->key >> (56 - 8 * i)) : (uint8_t)e->text[i];
+    if (i < 8) return (uint8_t)(e->key >> (56 - 8 * i));
+    return (uint8_t)e->text[i];
 }
 
 /* shared[i] = bytes that text i has in common with the one before. Returns the number of nodes. */

@@ -39,7 +39,8 @@ void test_matmul(struct test *t);
 void test_levels_agree(struct test *t, const struct kernels *other);
 void test_attention(struct test *t);
 void test_elementwise(struct test *t);
-void test_compute(struct test *t, enum cpu_level level);
+void test_compute(struct test *t);
+void test_amx_emulated(struct test *t);                             /* needs CPU_AVX512 */
 int bench(enum cpu_level level, int n_threads, const char *filter); /* n_threads 0 = all */
 
 #endif

@@ -1,14 +1,28 @@
 /* compute on top of a level: fused parts of different types, norm before the product, attention over spans; the number
  * of threads must not change a bit. */
 #include <math.h>
+#include <pthread.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
 
 #include "base/alloc.h"
+#include "base/clock.h"
 #include "compute/compute_internal.h"
 #include "harness.h"
+
+/* A compute with the table under test, which may be one that this CPU has not (test_amx.c). */
+static struct compute *create(const struct test *t, int n_threads, struct err *e)
+{
+    enum cpu_level highest = cpu_level_detect();
+    struct compute *c = compute_create(n_threads, t->k.level < highest ? t->k.level : highest, e);
+    if (!c) return NULL;
+    c->kernels = t->k;
+    for (int i = 0; i < c->n_threads; i++) scratch_get(&c->workers[i].kernel, t->k.matmul_scratch_bytes);
+    return c;
+}
 
 static void count_items(void *ctx, int from, int to, int worker)
 {
@@ -58,13 +72,33 @@ static void test_redo(struct test *t, struct compute *c)
         int n = rand_int(&t->rng, 2, 200), grain = rand_int(&t->rng, 1, 3);
         memset(now, 0, sizeof seen[0]);
         struct redo r = {c, now, round % 3 ? rand_int(&t->rng, 5, 50) : 0};
-        team_run_redoable(c->team, redo_run, redo_commit, &r, sizeof r, n, grain);
+        team_run_redoable(c->team, redo_run, redo_commit, &r, sizeof r, n, grain, round % 2);
         for (int i = 0; i < 200; i++) ok &= now[i] == (i < n);
         if (round % 7 == 0) team_settle(c->team);
     }
     team_settle(c->team);
     for (int i = 0; i < 200; i++) ok &= seen[0][i] <= 1 && seen[1][i] <= 1;
     check(t, ok, "redoable work of %d: items lost, or written twice", compute_threads(c));
+}
+
+/* What needs a worker to be there is tried again for so long: other programs may have all cores. */
+static bool still_time(uint64_t start)
+{
+    return clock_ns() - start < UINT64_C(20000000000);
+}
+
+static void nap_run(void *ctx, int from, int to, int worker)
+{
+    (void)ctx, (void)from, (void)to;
+    nanosleep(&(struct timespec){.tv_nsec = worker ? 1000000 : 10000}, NULL);
+}
+
+/* A worker that lost its core is noticed, also where nobody else may do its items. */
+static void test_lost_core(struct test *t, struct compute *c)
+{
+    for (uint64_t start = clock_ns(); !team_is_busy(c->team) && still_time(start);)
+        team_run(c->team, nap_run, NULL, 20, 1);
+    check(t, team_is_busy(c->team), "a sleeping worker's lost core was not noticed");
 }
 
 #define K 512
@@ -138,13 +172,89 @@ static void test_products(struct test *t, struct compute *one, struct compute *m
     for (int i = 0; i < N_PARTS; i++) mem_free((void *)parts[i].data);
 }
 
+/* Workers that lose their core within a kernel: each worker sleeps before its part. */
+static struct {
+    pthread_t caller;
+    _Atomic int n_asleep;
+    struct kernels kernels; /* the real ones */
+} late;
+
+static void late_nap(void)
+{
+    if (pthread_equal(pthread_self(), late.caller)) return;
+    late.n_asleep++;
+    nanosleep(&(struct timespec){.tv_nsec = 20000000}, NULL);
+    late.n_asleep--;
+}
+
+static void late_matmul(float *y, size_t y_stride, const void *panels, const void *acts, int m, int k, int from, int to,
+                        void *scratch)
+{
+    late_nap();
+    late.kernels.matmul[QUANT_Q8_0].matmul(y, y_stride, panels, acts, m, k, from, to, scratch);
+}
+
+static void late_attend(float *acc, float *max, float *sum, const struct attn_head *h, const float *q, size_t q_stride,
+                        int n_tokens, int from, int to, void *scratch)
+{
+    late_nap();
+    late.kernels.attend(acc, max, sum, h, q, q_stride, n_tokens, from, to, scratch);
+}
+
+static void late_begin(struct compute *c)
+{
+    late.caller = pthread_self();
+    late.kernels = c->kernels;
+    c->kernels.matmul[QUANT_Q8_0].matmul = late_matmul;
+    c->kernels.attend = late_attend;
+    compute_step_begin(c);
+}
+
+static void late_end(struct compute *c)
+{
+    compute_step_end(c);
+    c->kernels = late.kernels;
+}
+
+/* A product of many tokens goes on without a worker that lost its core, and what that worker computes at last, from
+ * inputs that are others by then, reaches no result: neither its own nor that of a later product in the same place. */
+static void test_late_product(struct test *t, struct compute *one, struct compute *many)
+{
+    enum { ROWS = 600, AFTER = 3 };
+    struct err e;
+    struct weight_part part = {QUANT_Q8_0, rows_make(t, QUANT_Q8_0, ROWS), ROWS};
+    struct weight *w = weight_create(many, &part, 1, K, &e);
+    size_t stride = (size_t)weight_out_len(w), bytes = M * stride * sizeof(float);
+    float *x = mem_alloc(M * K * sizeof *x), *y = mem_zalloc(bytes), *expected = mem_zalloc(bytes),
+          *other = mem_zalloc(bytes);
+    bool same = true;
+    int gone_on = 0;
+    late_begin(many);
+    for (uint64_t start = clock_ns(); gone_on < AFTER && still_time(start);) {
+        rand_floats(&t->rng, x, M * K);
+        compute_matmul(one, expected, stride, w, x, K, M);
+        compute_matmul(many, y, stride, w, x, K, M);
+        gone_on += late.n_asleep > 0;
+        same &= !memcmp(y, expected, bytes);
+    }
+    for (int i = 0; i < M * K; i++) x[i] = -x[i];
+    compute_matmul(many, other, stride, w, x, K, M);
+    late_end(many);
+    same &= !memcmp(y, expected, bytes);
+    check(t, gone_on == AFTER, "products of many tokens wait for a worker that lost its core");
+    check(t, same, "a late worker changed a product of many tokens");
+    mem_free(x), mem_free(y), mem_free(expected), mem_free(other);
+    weight_destroy(w);
+    mem_free((void *)part.data);
+}
+
 /* Weights of a set are packed together, in chunks that cut through them, by all workers: each must be what it is alone,
  * also when the compute that packed it is gone. */
-static void test_weight_set(struct test *t, struct compute *c, enum cpu_level level)
+static void test_weight_set(struct test *t, struct compute *c)
 {
     enum { N = 40, ROWS = 1500 };
     struct err e;
-    struct compute *maker = compute_create(3, level, &e);
+    struct compute *maker = create(t, 3, &e);
     struct weight_set *set = weight_set_create();
     struct weight *w[N];
     struct weight_part part = {QUANT_Q8_0, rows_make(t, QUANT_Q8_0, ROWS), ROWS};
@@ -218,10 +328,43 @@ static void test_spans(struct test *t, struct compute *one, struct compute *many
     mem_free(kv), mem_free(q), mem_free(a), mem_free(b);
 }
 
-void test_compute(struct test *t, enum cpu_level level)
+/* The same for attention of many tokens. */
+static void test_late_attention(struct test *t, struct compute *one, struct compute *many)
+{
+    enum { TOKENS = 300, AFTER = 3 };
+    struct attn_params p = {HEADS, KV_HEADS, 0, {DIM, DIM, KV_F16, KV_F16}, 0.125f, 0, NULL};
+    size_t head_bytes = t->k.kv_page_bytes(&p.kv), page_bytes = head_bytes * KV_HEADS, n = (size_t)TOKENS * HEADS * DIM;
+    uint32_t table[TOKENS / KV_PAGE_TOKENS + 1];
+    const uint32_t n_pages = sizeof table / sizeof *table;
+    for (uint32_t i = 0; i < n_pages; i++) table[i] = i;
+    struct kv_span span = {0, TOKENS, 0, table};
+    struct kv_view view = {mem_try_map(page_bytes * n_pages), page_bytes, head_bytes};
+    float *q = mem_alloc(n * sizeof *q), *out = mem_zalloc(n * sizeof *q), *expected = mem_zalloc(n * sizeof *q);
+    rand_floats(&t->rng, q, n);
+    compute_kv_store(one, &view, &p, q, KV_HEADS * DIM, q + DIM, KV_HEADS * DIM, &span, 1);
+    bool same = true;
+    int gone_on = 0;
+    late_begin(many);
+    for (uint64_t start = clock_ns(); gone_on < AFTER && still_time(start);) {
+        rand_floats(&t->rng, q, n);
+        compute_attention(one, expected, HEADS * DIM, &view, &p, q, HEADS * DIM, &span, 1);
+        compute_attention(many, out, HEADS * DIM, &view, &p, q, HEADS * DIM, &span, 1);
+        gone_on += late.n_asleep > 0;
+        same &= !memcmp(out, expected, n * sizeof *out);
+    }
+    rand_floats(&t->rng, q, n);
+    late_end(many);
+    same &= !memcmp(out, expected, n * sizeof *out);
+    check(t, gone_on == AFTER, "attention of many tokens waits for a worker that lost its core");
+    check(t, same, "a late worker changed attention of many tokens");
+    mem_unmap(view.base, page_bytes * n_pages);
+    mem_free(q), mem_free(out), mem_free(expected);
+}
+
+void test_compute(struct test *t)
 {
     struct err e;
-    struct compute *one = compute_create(1, level, &e), *many = compute_create(3, level, &e);
+    struct compute *one = create(t, 1, &e), *many = create(t, 3, &e);
     if (!one || !many) {
         check(t, false, "compute_create: %s", e.msg);
         return;
@@ -229,8 +372,11 @@ void test_compute(struct test *t, enum cpu_level level)
     static const float sinks[HEADS] = {0.5f, 1, -1, 2, 0, 3};
     test_team(t, many);
     test_redo(t, many);
+    test_lost_core(t, many);
     test_products(t, one, many);
-    test_weight_set(t, many, level);
+    test_late_product(t, one, many);
+    test_late_attention(t, one, many);
+    test_weight_set(t, many);
     for (int type = 0; type < KV_TYPE_N; type++) {
         test_spans(t, one, many, 0, NULL, (enum kv_type)type);
         test_spans(t, one, many, 100, sinks, (enum kv_type)type);

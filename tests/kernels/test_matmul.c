@@ -177,7 +177,7 @@ static void test_product(struct test *t, enum quant_type type, int k, int n_rows
     guarded_reset();
 }
 
-static const int ks[] = {1, 7, 32, 64, 96, 256, 576, 768, 1536};
+static const int ks[] = {1, 7, 32, 64, 96, 256, 576, 768, 1536, 1568};
 
 void test_matmul(struct test *t)
 {

@@ -62,9 +62,11 @@ INLINE void tile(float *const *rows, const uint8_t *w, size_t panel_bytes, const
         for (int p = 0; p < np; p++) f[t][p] = _mm512_setzero_ps();
     for (int i = 0; i < n; i++, w += PANEL_ROWS * element_bytes(type), x += nt) {
         __m512 v[4];
-        if (nt <= 2) _mm_prefetch((const char *)w + 2048, _MM_HINT_T0);
 #pragma GCC unroll 4
-        for (int p = 0; p < np; p++) v[p] = weights_get(w + (size_t)p * panel_bytes, type);
+        for (int p = 0; p < np; p++) {
+            if (nt <= 2) _mm_prefetch((const char *)w + (size_t)p * panel_bytes + 1024, _MM_HINT_T0);
+            v[p] = weights_get(w + (size_t)p * panel_bytes, type);
+        }
 #pragma GCC unroll 12
         for (int t = 0; t < nt; t++)
 #pragma GCC unroll 4
