@@ -1,4 +1,5 @@
 /* serve: loads a model and serves it; says when it is ready and how to talk to it. */
+#include <malloc.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -7,6 +8,8 @@
 #include "server/server.h"
 
 #define MIN_AGENT_CONTEXT 32768 /* Claude Code's first request is 11 to 60 thousand tokens */
+
+#define KEPT_BYTES (4 << 20)
 
 struct serving {
     const struct stack *stack;
@@ -48,6 +51,14 @@ static void announce(void *ctx, const char *url, uint16_t port)
     fflush(stdout);
 }
 
+/* The next prompt needs what the last one freed: a few MiB given back in between come again as a page fault for each 4
+ * KiB of them. */
+static void keep_freed_memory(void)
+{
+    mallopt(M_MMAP_THRESHOLD, KEPT_BYTES);
+    mallopt(M_TRIM_THRESHOLD, KEPT_BYTES);
+}
+
 int cli_serve(const struct options *o)
 {
     struct err e = {0};
@@ -77,7 +88,9 @@ int cli_serve(const struct options *o)
     if (o->pdftotext) config.pdf.program = o->pdftotext;
     config.ready = announce;
     config.ready_ctx = &serving;
-    bool ok = stack_open_backend(&s, o, &e) && server_run(&config, local_backend(s.local), &e);
+    bool ok = stack_open_backend(&s, o, &e);
+    keep_freed_memory();
+    ok = ok && server_run(&config, local_backend(s.local), &e);
     stack_close(&s);
     return ok ? 0 : cli_fail(&e);
 }

@@ -22,6 +22,8 @@ void team_run_redoable(struct team *t, compute_fn *run, compute_fn *commit, void
                        int grain, bool brief);
 /* Another program had a worker's core within the last tenth of a second. Caller's thread. */
 bool team_is_busy(const struct team *t);
+/* All workers sleep: waking one costs the caller some 15 us, and it comes 30-60 us later. */
+bool team_sleeps(const struct team *t);
 /* Waits until no worker holds items. */
 void team_settle(struct team *t);
 /* Physical cores that this process may use: affinity and cpuset, hyper-threads counted once, CPU quota of its control

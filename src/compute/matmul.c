@@ -188,6 +188,15 @@ static int panels_an_item(const struct matmul_job *job)
     return n;
 }
 
+/* A product of ten microseconds or so: not worth waking a team for. */
+static bool is_small(const struct matmul_job *job)
+{
+    const double macs = 4e5;
+    double rows = 0;
+    for (int i = 0; i < job->n_targets; i++) rows += weight_out_len(job->targets[i].w);
+    return rows * job->k * job->m <= macs;
+}
+
 static void run(struct matmul_job *job)
 {
     inputs_prepare(job);
@@ -198,7 +207,8 @@ static void run(struct matmul_job *job)
         for (int s = 0; s < job->targets[i].w->n_segments; s++)
             n_items += items_of(job, &job->targets[i].w->segments[s]);
     if (job->n_targets == 1) job->only = job->targets[0];
-    if (job->apart)
+    if (is_small(job) && team_sleeps(job->c->team)) run_items(job, 0, n_items, 0);
+    else if (job->apart)
         team_run_redoable(job->c->team, run_item_apart, commit_item, job, sizeof *job, n_items, 1,
                           job->m <= FEW_TOKENS);
     else compute_for(job->c, run_items, job, n_items, 1);

@@ -220,6 +220,11 @@ void team_settle(struct team *t)
         }
 }
 
+bool team_sleeps(const struct team *t)
+{
+    return t->n_workers && atomic_load_explicit(&t->n_sleeping, memory_order_relaxed) == t->n_workers;
+}
+
 static void sleep_for_job(struct team *t, uint32_t seen)
 {
     atomic_fetch_add(&t->n_sleeping, 1);

@@ -96,6 +96,11 @@ void engine_destroy(struct engine *g)
     release(g);
 }
 
+void engine_expect(struct engine *g)
+{
+    queue_expect(&g->commands);
+}
+
 bool engine_submit(struct engine *g, uint64_t *id, const struct engine_request *request, struct err *e)
 {
     uint32_t most = g->plan.n_parallel + g->plan.max_queue;

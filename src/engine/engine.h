@@ -49,6 +49,7 @@ struct engine_event {
     uint32_t n_prompt, n_cached; /* STARTED and later */
     uint32_t n_done;             /* PREFILL */
     struct str text;             /* TEXT: borrowed for the call */
+    bool is_last;                /* TEXT: the request's last event follows at once */
     uint32_t n_generated;        /* TEXT, FINISHED: tokens so far, the end-of-generation token not counted */
     const uint32_t *tokens;      // [n_generated]: TEXT, FINISHED; some of their text may still be held back. Borrowed
     uint32_t n_reasoning;        /* of these, between the markers of the reasoning */
@@ -99,6 +100,8 @@ struct engine_request {
     void *ctx;
 };
 
+/* A request is coming within microseconds: an idle engine wakes up meanwhile. */
+void engine_expect(struct engine *g);
 /* Queues the request; *id identifies it until its last event was delivered. The sink may be called before this
  * returns. false: ERR_BUSY, ERR_TOO_LARGE or ERR_INVALID, and no event will come. */
 bool engine_submit(struct engine *g, uint64_t *id, const struct engine_request *request, struct err *e);

@@ -97,27 +97,28 @@ void sequence_send(struct sequence *s, struct engine_event *ev)
     s->sink(s->ctx, ev);
 }
 
-static void send_text(struct sequence *s, size_t len)
+static void send_text(struct sequence *s, size_t len, bool is_last)
 {
     if (!len) return;
-    sequence_send(s, &(struct engine_event){.kind = ENGINE_TEXT, .text = {s->text.ptr, len}});
+    sequence_send(s, &(struct engine_event){.kind = ENGINE_TEXT, .text = {s->text.ptr, len}, .is_last = is_last});
     memmove(s->text.ptr, s->text.ptr + len, s->text.len - len);
     s->text.len -= len;
 }
 
-/* Looks for stop strings in what was appended after `before`; sends what is certain. True: one was found. */
-static bool release_text(struct sequence *s, struct engine_event *finish, size_t before)
+/* Looks for stop strings in what was appended after `before`; sends what is certain. True: one was found. is_last: the
+ * sequence ends with this even if there is none. */
+static bool release_text(struct sequence *s, struct engine_event *finish, size_t before, bool is_last)
 {
     size_t end = 0;
     uint32_t index = 0, len = 0;
     if (stops_feed(s->stops, &end, &index, &len, str_slice(buf_str(&s->text), before, s->text.len))) {
-        send_text(s, before + end - len); /* the match began at most as far back as was held */
+        send_text(s, before + end - len, true); /* the match began at most as far back as was held */
         s->text.len = 0;
         finish->finish = FINISH_STOP_STRING;
         finish->stop_index = (int)index;
         return true;
     }
-    send_text(s, s->text.len - stops_held(s->stops));
+    send_text(s, s->text.len - stops_held(s->stops), is_last);
     return false;
 }
 
@@ -125,7 +126,7 @@ void sequence_flush(struct engine *g, struct sequence *s, struct engine_event *f
 {
     size_t before = s->text.len;
     g->ops.finish(g->ops.ctx, &s->detok, &s->text);
-    if (!release_text(s, finish, before)) send_text(s, s->text.len);
+    if (!release_text(s, finish, before, true)) send_text(s, s->text.len, true);
 }
 
 static bool draw(struct engine *g, struct sequence *s, struct sampler_choice *choice, bool *must_close,
@@ -151,9 +152,10 @@ static enum token_outcome append_token(struct engine *g, struct sequence *s, str
         err_set(e, ERR_INTERNAL, "token %u has no text, or more than %zu bytes of it", token, TEXT_MAX);
         return TOKEN_FAILS;
     }
-    if (release_text(s, finish, before)) return TOKEN_ENDS;
     bool is_complete = s->constraint && constraint_ended(s->constraint);
-    if (!is_complete && s->n_tokens < s->cap) return TOKEN_GOES_ON;
+    bool is_last = is_complete || s->n_tokens >= s->cap;
+    if (release_text(s, finish, before, is_last)) return TOKEN_ENDS;
+    if (!is_last) return TOKEN_GOES_ON;
     finish->finish = is_complete ? FINISH_EOG : s->n_generated >= s->max_tokens ? FINISH_LENGTH : FINISH_CONTEXT;
     finish->eog_token = TOKEN_NONE;
     sequence_flush(g, s, finish);

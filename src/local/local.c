@@ -1,7 +1,8 @@
 /* local: see local.h. A job goes I/O thread -> worker (render, tokenise) -> engine -> I/O thread. It is owned by
  * whoever will report its last event, and freed on the I/O thread in local_pump; a job whose client left has no sink
  * any more, but still waits for that last event. There are two workers, one for messages and one for counts: agents
- * count forty small texts at once, and none may wait behind the prompt of somebody else. */
+ * count forty small texts at once, and none may wait behind the prompt of somebody else. Requests so small that a
+ * worker would take longer to wake up than to do them (local/quick.c) are the I/O thread's own. */
 #include "local/local.h"
 
 #include <pthread.h>
@@ -16,6 +17,7 @@
 #include "local/constrain.h"
 #include "local/edits.h"
 #include "local/prompt.h"
+#include "local/quick.h"
 #include "local/signature.h"
 
 #define JOB_SLOTS 256                   /* hash buckets of running jobs */
@@ -31,6 +33,7 @@ struct job {
     chat_count_sink *count_sink; /* not NULL: only tokens are counted */
     void *ctx;
     atomic_bool cancelled;
+    bool is_quick;                  /* no worker saw it */
     bool paused;                    /* under local.gate */
     atomic_uint_fast64_t engine_id; /* 0 = not submitted yet */
     uint32_t n_told;                /* tokens of the answer that are in the news; engine thread */
@@ -105,29 +108,32 @@ static struct news *news_create(struct job *job, enum news_kind kind)
     return news_with(job, kind, NULL, 0, STR_NONE);
 }
 
-static void news_send(struct news *n)
+/* is_followed: further news come at once, and the I/O thread need not wake up twice. */
+static void news_send(struct news *n, bool is_followed)
 {
-    if (!queue_push(&n->job->local->news, &n->item)) mem_free(n); /* closed: local_destroy frees the jobs */
+    struct queue *q = &n->job->local->news;
+    bool ok = is_followed ? queue_push_quietly(q, &n->item) : queue_push(q, &n->item);
+    if (!ok) mem_free(n); /* closed: local_destroy frees the jobs */
 }
 
 static void news_fail(struct job *job, const struct err *err)
 {
     struct news *n = news_create(job, NEWS_FAILED);
     n->err = *err;
-    news_send(n);
+    news_send(n, false);
 }
 
 /* Engine thread. */
 static void on_engine_event(void *ctx, const struct engine_event *ev)
 {
     struct job *job = ctx;
+    if (ev->kind == ENGINE_STARTED || ev->kind == ENGINE_PREFILL) return;
     pthread_mutex_lock(&job->local->gate);
     pthread_mutex_unlock(&job->local->gate);
     if (ev->kind == ENGINE_FAILED) {
         news_fail(job, ev->err);
         return;
     }
-    if (ev->kind != ENGINE_TEXT && ev->kind != ENGINE_FINISHED) return;
     uint32_t told = job->n_told;
     struct news *n = news_with(job, ev->kind == ENGINE_TEXT ? NEWS_TEXT : NEWS_FINISHED, ev->tokens + told,
                                ev->n_generated - told, ev->text);
@@ -138,7 +144,7 @@ static void on_engine_event(void *ctx, const struct engine_event *ev)
                                    .thinking_tokens = ev->n_reasoning};
     n->finish = ev->finish;
     n->stop_index = ev->stop_index;
-    news_send(n);
+    news_send(n, ev->kind == ENGINE_TEXT && ev->is_last);
 }
 
 /* ---- the worker ---- */
@@ -163,6 +169,38 @@ static void pick_sampling(struct sampler_params *out, const struct chat_sampling
     else rng_secure(&out->seed, sizeof out->seed);
 }
 
+/* By a worker: the news that the request was accepted come before the engine's, and who cancels or pauses it either
+ * finds the engine's number or is found here. */
+static bool hand_over(struct job *job, struct news *tokenised, const struct engine_request *request, struct err *e)
+{
+    struct local *l = job->local;
+    uint64_t id = 0;
+    pthread_mutex_lock(&l->gate);
+    bool ok = engine_submit(l->engine, &id, request, e);
+    if (ok) {
+        news_send(tokenised, false);
+        atomic_store(&job->engine_id, id);
+        if (atomic_load(&job->cancelled)) engine_cancel(l->engine, id);
+        else if (job->paused) engine_pause(l->engine, id, true);
+    } else {
+        mem_free(tokenised);
+    }
+    pthread_mutex_unlock(&l->gate);
+    return ok;
+}
+
+/* By the I/O thread, which alone cancels, pauses and reads news: the engine need not wait for it. The news go first,
+ * and count only if the engine took the request. */
+static bool hand_over_quick(struct job *job, struct news *tokenised, const struct engine_request *request,
+                            struct err *e)
+{
+    uint64_t id = 0;
+    news_send(tokenised, false);
+    if (!engine_submit(job->local->engine, &id, request, e)) return false;
+    atomic_store(&job->engine_id, id);
+    return true;
+}
+
 static bool submit_to_engine(struct job *job, const struct token_list *prompt, const struct engine_reasoning *reasoning,
                              struct err *e)
 {
@@ -185,19 +223,7 @@ static bool submit_to_engine(struct job *job, const struct token_list *prompt, c
     pick_sampling(&request.sampling, &job->req->sampling, &l->sampling);
     struct news *tokenised = news_create(job, NEWS_TOKENISED);
     tokenised->usage.input_tokens = (uint32_t)prompt->n;
-    uint64_t id = 0;
-    pthread_mutex_lock(&l->gate);
-    bool ok = engine_submit(l->engine, &id, &request, e);
-    if (ok) {
-        news_send(tokenised);
-        atomic_store(&job->engine_id, id);
-        if (atomic_load(&job->cancelled)) engine_cancel(l->engine, id);
-        else if (job->paused) engine_pause(l->engine, id, true);
-    } else {
-        mem_free(tokenised);
-    }
-    pthread_mutex_unlock(&l->gate);
-    return ok;
+    return job->is_quick ? hand_over_quick(job, tokenised, &request, e) : hand_over(job, tokenised, &request, e);
 }
 
 static uint32_t count_text(void *ctx, struct str text)
@@ -296,7 +322,7 @@ static void do_job(struct job *job)
     if (ok && job->count_sink) {
         struct news *n = news_create(job, NEWS_COUNTED);
         n->usage.input_tokens = (uint32_t)prompt.n;
-        news_send(n);
+        news_send(n, false);
     } else if (ok && prompt.n >= room) {
         ok = err_set(&e, ERR_INVALID, "prompt is too long: %zu tokens > %u maximum", prompt.n, room - 1);
     } else if (ok) {
@@ -339,7 +365,10 @@ static struct job *job_start(struct local *l, struct chat_request *req, chat_sin
     job->next_in_slot = *slot;
     *slot = job;
     atomic_fetch_add(&l->n_jobs, 1);
-    queue_push(&l->workers[count_sink ? WORK_COUNTS : WORK_MESSAGES].jobs, &job->work);
+    job->is_quick = quick_request(req);
+    if (job->is_quick && !count_sink) engine_expect(l->engine);
+    if (job->is_quick) do_job(job);
+    else queue_push(&l->workers[count_sink ? WORK_COUNTS : WORK_MESSAGES].jobs, &job->work);
     return job;
 }
 
@@ -484,7 +513,9 @@ static void on_news(struct news *n)
     struct job *job = n->job;
     switch (n->kind) {
     case NEWS_COUNTED: job->count_sink(job->ctx, n->usage.input_tokens, job->req->context, NULL); break;
-    case NEWS_TOKENISED: emit_start(job, n->usage); return;
+    case NEWS_TOKENISED:
+        if (atomic_load(&job->engine_id)) emit_start(job, n->usage);
+        return;
     case NEWS_TEXT:
         emit_start(job, n->usage);
         if (job->sink) emit_text(job, n);

@@ -1,4 +1,6 @@
-/* memory: see memory.h. Entries are in a list by use, newest first, and in buckets by the hash of their id. */
+/* memory: see memory.h. Entries are in a list by use, newest first, and in two tables: by the hash of their id or text,
+ * and by that and their context. A model may write the same few words in each of hundreds of turns, so the first alone
+ * would be searched for long. */
 #include "local/memory.h"
 
 #include <pthread.h>
@@ -11,10 +13,12 @@
 #define BUCKETS 4096
 #define MAX_DEPTH 200
 
+enum table { ANYWHERE, IN_CONTEXT, N_TABLES };
+
 struct entry {
-    struct entry *newer, *older, *next_in_bucket;
+    struct entry *newer, *older, *next_in_bucket[N_TABLES];
     size_t bytes;
-    uint64_t key;
+    uint64_t keys[N_TABLES];
     struct made_answer answer; /* points into the same block of memory */
     struct made_call calls[];
 };
@@ -24,7 +28,7 @@ struct call_memory {
     uint64_t seed;
     size_t max_bytes, used_bytes;
     struct entry *newest, *oldest;
-    struct entry *buckets[BUCKETS];
+    struct entry *buckets[N_TABLES][BUCKETS];
 };
 
 struct call_memory *call_memory_create(size_t max_bytes)
@@ -47,9 +51,15 @@ void call_memory_destroy(struct call_memory *m)
     mem_free(m);
 }
 
-static struct entry **bucket_of(struct call_memory *m, uint64_t key)
+static struct entry **bucket_of(struct call_memory *m, enum table table, uint64_t key)
 {
-    return &m->buckets[key % BUCKETS];
+    return &m->buckets[table][key % BUCKETS];
+}
+
+static uint64_t key_in(uint64_t key, uint64_t context)
+{
+    const uint64_t both[] = {key, context};
+    return hash64(both, sizeof both, 0);
 }
 
 /* White space does not count: clients trim it, and cut text into blocks. */
@@ -78,9 +88,11 @@ static void list_push(struct call_memory *m, struct entry *x)
 
 static void forget(struct call_memory *m, struct entry *x)
 {
-    struct entry **at = bucket_of(m, x->key);
-    while (*at != x) at = &(*at)->next_in_bucket;
-    *at = x->next_in_bucket;
+    for (enum table t = 0; t < N_TABLES; t++) {
+        struct entry **at = bucket_of(m, t, x->keys[t]);
+        while (*at != x) at = &(*at)->next_in_bucket[t];
+        *at = x->next_in_bucket[t];
+    }
     list_remove(m, x);
     m->used_bytes -= x->bytes;
     mem_free(x);
@@ -113,7 +125,7 @@ static struct entry *entry_create(const struct made_answer *a, size_t max_bytes)
                                      .ahead = copy(&at, a->ahead),
                                      .ahead_free = a->ahead_free,
                                      .given = a->given,
-                                     .runs = {runs, a->runs.n, ids, a->runs.n_ids},
+                                     .runs = {.items = runs, .n = a->runs.n, .ids = ids, .n_ids = a->runs.n_ids},
                                      .salt = a->salt,
                                      .context = a->context,
                                      .text = copy(&at, a->text),
@@ -132,12 +144,15 @@ void call_memory_add(struct call_memory *m, const struct made_answer *a)
     struct entry *x = a->n_calls || str_trim(a->text).len ? entry_create(a, m->max_bytes) : NULL;
     if (!x) return;
     uint64_t seed = m->seed ^ a->salt;
-    x->key = a->n_calls ? hash64(x->calls[0].id.ptr, x->calls[0].id.len, seed) : add_text(seed, x->answer.text);
+    x->keys[ANYWHERE] = a->n_calls ? hash64(x->calls[0].id.ptr, x->calls[0].id.len, seed) : add_text(seed, a->text);
+    x->keys[IN_CONTEXT] = key_in(x->keys[ANYWHERE], a->context);
     pthread_mutex_lock(&m->lock);
     while (m->oldest && m->used_bytes + x->bytes > m->max_bytes) forget(m, m->oldest);
-    struct entry **bucket = bucket_of(m, x->key);
-    x->next_in_bucket = *bucket;
-    *bucket = x;
+    for (enum table t = 0; t < N_TABLES; t++) {
+        struct entry **bucket = bucket_of(m, t, x->keys[t]);
+        x->next_in_bucket[t] = *bucket;
+        *bucket = x;
+    }
     list_push(m, x);
     m->used_bytes += x->bytes;
     pthread_mutex_unlock(&m->lock);
@@ -273,20 +288,17 @@ static bool take(struct made_text *out, const struct made_answer *a)
            buf_append(&out->thinking, a->thinking) && buf_append(&out->ahead, a->ahead);
 }
 
-/* The entry of this conversation, or the newest that means the same; *changed: ours, but with another meaning. */
-static struct entry *find_entry(struct call_memory *m, uint64_t key, struct str id, const struct chat_message *message,
-                                uint64_t context, bool *changed)
+/* The newest that means the same; *changed: ours, but with another meaning. */
+static struct entry *find_in(struct call_memory *m, enum table table, uint64_t key, struct str id,
+                             const struct chat_message *message, bool *changed)
 {
-    struct entry *found = NULL;
-    for (struct entry *x = *bucket_of(m, key); x; x = x->next_in_bucket) {
-        if (x->key != key || (id.len > 0) != (x->answer.n_calls > 0) || (id.len && !str_eq(x->calls[0].id, id)))
+    for (struct entry *x = *bucket_of(m, table, key); x; x = x->next_in_bucket[table]) {
+        if (x->keys[table] != key || (id.len > 0) != (x->answer.n_calls > 0) || (id.len && !str_eq(x->calls[0].id, id)))
             continue;
-        bool same = same_answer(&x->answer, message);
-        if (same && x->answer.context == context) return x;
-        if (same && !found) found = x;
-        if (!same && id.len) *changed = true;
+        if (same_answer(&x->answer, message)) return x;
+        *changed |= id.len > 0;
     }
-    return found;
+    return NULL;
 }
 
 enum made_match call_memory_find(struct call_memory *m, struct made_text *out, const struct chat_message *message,
@@ -297,7 +309,8 @@ enum made_match call_memory_find(struct call_memory *m, struct made_text *out, c
     bool changed = false, taken = false;
     if (!key_of(m->seed ^ salt, &key, &id, message)) return MADE_UNKNOWN;
     pthread_mutex_lock(&m->lock);
-    struct entry *x = find_entry(m, key, id, message, context, &changed);
+    struct entry *x = find_in(m, IN_CONTEXT, key_in(key, context), id, message, &changed);
+    if (!x) x = find_in(m, ANYWHERE, key, id, message, &changed);
     if (x) {
         taken = take(out, &x->answer);
         list_remove(m, x);

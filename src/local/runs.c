@@ -16,8 +16,14 @@ void token_runs_clear(struct token_runs *r)
 void token_runs_add(struct token_runs *r, size_t from, size_t to, const uint32_t *ids, size_t n)
 {
     if (!n) return;
-    r->items = mem_realloc(r->items, (r->n + 1) * sizeof *r->items);
-    r->ids = mem_realloc(r->ids, (r->n_ids + n) * sizeof *r->ids);
+    if (r->n == r->cap) {
+        r->cap = r->cap ? 2 * r->cap : 4;
+        r->items = mem_realloc(r->items, r->cap * sizeof *r->items);
+    }
+    if (n > r->cap_ids - r->n_ids) {
+        r->cap_ids = r->n_ids + n > 2 * r->cap_ids ? r->n_ids + n : 2 * r->cap_ids;
+        r->ids = mem_realloc(r->ids, r->cap_ids * sizeof *r->ids);
+    }
     r->items[r->n++] = (struct token_run){from, to, r->n_ids, n};
     memcpy(r->ids + r->n_ids, ids, n * sizeof *ids);
     r->n_ids += n;

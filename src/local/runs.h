@@ -22,6 +22,7 @@ struct token_runs {          /* zeroed = empty */
     size_t n;
     uint32_t *ids; // [n_ids]
     size_t n_ids;
+    size_t cap, cap_ids; /* what there is room for; 0 in runs that are only read */
 };
 void token_runs_clear(struct token_runs *r); /* frees what it holds */
 /* Copies. Does nothing when n is 0. */

@@ -212,6 +212,80 @@ START_TEST(queue_wait_times_out_and_closed_queue_refuses)
 }
 END_TEST
 
+START_TEST(queue_quiet_items_come_with_the_next_push)
+{
+    struct queue q;
+    struct queue_item a, b;
+    ck_assert(queue_init(&q, NULL));
+    int fd = queue_fd(&q);
+    ck_assert(queue_push_quietly(&q, &a));
+    ck_assert(!is_readable(fd));
+    ck_assert(queue_push(&q, &b));
+    ck_assert(is_readable(fd));
+    ck_assert_ptr_eq(queue_take_all(&q), &a);
+    ck_assert_ptr_eq(a.next, &b);
+    queue_close(&q);
+    ck_assert(!queue_push_quietly(&q, &a));
+    queue_deinit(&q);
+}
+END_TEST
+
+struct one_shot { /* a queue for one item, freed by who gets it */
+    struct queue q;
+    struct queue_item item;
+};
+
+static void *push_one(void *arg)
+{
+    struct one_shot *s = arg;
+    queue_expect(&s->q);
+    queue_push(&s->q, &s->item);
+    return NULL;
+}
+
+START_TEST(queue_may_be_freed_by_who_got_the_last_item)
+{
+    for (int i = 0; i < 200; i++) {
+        pthread_t t;
+        struct one_shot *s = calloc(1, sizeof *s);
+        ck_assert(queue_init(&s->q, NULL));
+        struct pollfd p = {.fd = i % 2 ? queue_fd(&s->q) : -1, .events = POLLIN};
+        pthread_create(&t, NULL, push_one, s);
+        if (i % 2)
+            while (!queue_take_all(&s->q)) ck_assert_int_ge(poll(&p, 1, 1000), 0);
+        else ck_assert_ptr_eq(queue_wait(&s->q, -1), &s->item);
+        queue_deinit(&s->q);
+        free(s); /* nobody may look at it any more */
+        pthread_join(t, NULL);
+    }
+}
+END_TEST
+
+static void *expect_only(void *arg)
+{
+    struct timespec ts = {0, 10000000};
+    nanosleep(&ts, NULL);
+    queue_expect(arg);
+    return NULL;
+}
+
+START_TEST(queue_wait_ends_in_time_though_an_item_was_expected)
+{
+    struct queue q;
+    pthread_t t;
+    struct number n = {0};
+    ck_assert(queue_init(&q, NULL));
+    queue_expect(&q); /* nobody sleeps: nothing happens */
+    ck_assert_ptr_null(queue_wait(&q, 10));
+    pthread_create(&t, NULL, expect_only, &q);
+    ck_assert_ptr_null(queue_wait(&q, 50));
+    pthread_join(t, NULL);
+    queue_push(&q, &n.item);
+    ck_assert_ptr_eq(queue_wait(&q, -1), &n.item);
+    queue_deinit(&q);
+}
+END_TEST
+
 static void add(TCase *tc)
 {
     tcase_add_test(tc, str_find_reports_first_hit_at_or_after_from);
@@ -228,6 +302,9 @@ static void add(TCase *tc)
     tcase_add_test(tc, queue_hands_over_in_order_between_threads);
     tcase_add_test(tc, queue_fd_is_readable_while_items_wait);
     tcase_add_test(tc, queue_wait_times_out_and_closed_queue_refuses);
+    tcase_add_test(tc, queue_quiet_items_come_with_the_next_push);
+    tcase_add_test(tc, queue_may_be_freed_by_who_got_the_last_item);
+    tcase_add_test(tc, queue_wait_ends_in_time_though_an_item_was_expected);
 }
 
 UNIT_MAIN("base", add)

@@ -57,6 +57,43 @@ START_TEST(an_answer_is_what_the_model_says)
 }
 END_TEST
 
+START_TEST(the_text_that_reaches_a_limit_says_that_it_is_the_last)
+{
+    struct toy t = {.kind = TOY_SUCCESSOR};
+    struct engine *g = toy_engine(&t, &small);
+    for (uint32_t most = 1; most < 4; most++) {
+        struct result got;
+        struct engine_request r = toy_request(&got, (const uint32_t[]){10}, 1, most);
+        toy_run(g, &got, &r);
+        ck_assert_uint_eq(got.n_texts, most);
+        ck_assert(got.is_ending);
+    }
+    engine_destroy(g);
+}
+END_TEST
+
+START_TEST(an_engine_that_expects_a_request_sleeps_again_without_one)
+{
+    struct toy t = {.kind = TOY_SUCCESSOR};
+    struct engine *g = toy_engine(&t, &small);
+    struct result got;
+    struct engine_request r = toy_request(&got, (const uint32_t[]){10}, 1, 2);
+    for (int i = 0; i < 3; i++) {
+        engine_expect(g);
+        if (i == 1) sleep_ms(20);
+        toy_run(g, &got, &r);
+    }
+    engine_expect(g);
+    sleep_ms(20);
+    struct timespec from, to;
+    clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &from);
+    sleep_ms(200);
+    clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &to);
+    ck_assert_double_lt((double)(to.tv_sec - from.tv_sec) + 1e-9 * (double)(to.tv_nsec - from.tv_nsec), 0.1);
+    engine_destroy(g);
+}
+END_TEST
+
 START_TEST(the_next_turn_costs_only_its_new_tokens)
 {
     struct toy t = {0};
@@ -557,6 +594,8 @@ static void add_tests(TCase *tc)
 {
     tcase_add_checked_fixture(tc, quiet, NULL);
     tcase_add_test(tc, an_answer_is_what_the_model_says);
+    tcase_add_test(tc, the_text_that_reaches_a_limit_says_that_it_is_the_last);
+    tcase_add_test(tc, an_engine_that_expects_a_request_sleeps_again_without_one);
     tcase_add_test(tc, the_next_turn_costs_only_its_new_tokens);
     tcase_add_test(tc, after_an_end_of_generation_token_all_generated_tokens_are_cached);
     tcase_add_test(tc, prefill_only_warms_the_cache);

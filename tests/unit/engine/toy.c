@@ -191,6 +191,8 @@ void result_sink(void *ctx, const struct engine_event *ev)
     pthread_mutex_lock(&r->lock);
     if (r->ended) ck_abort_msg("event %d after the last one", ev->kind);
     if (r->n_started == 0 && ev->kind != ENGINE_STARTED && ev->kind != ENGINE_FAILED) ck_abort_msg("not started");
+    bool is_end = ev->kind == ENGINE_FINISHED || ev->kind == ENGINE_FAILED;
+    if (r->is_ending && !is_end) ck_abort_msg("event %d behind the last text", ev->kind);
     switch (ev->kind) {
     case ENGINE_STARTED: r->n_started++; break;
     case ENGINE_PREFILL: r->n_prefill++; break;
@@ -199,6 +201,7 @@ void result_sink(void *ctx, const struct engine_event *ev)
         memcpy(r->text + r->len, ev->text.ptr, ev->text.len);
         r->len += ev->text.len;
         r->n_texts++;
+        r->is_ending = ev->is_last;
         cancel = r->cancel_after && r->n_texts == r->cancel_after;
         break;
     case ENGINE_FAILED: r->err = *ev->err; /* fall through */

@@ -42,7 +42,7 @@ struct result {
     char text[20000];
     size_t len;
     uint32_t n_started, n_texts, n_prefill, n_last;
-    bool ended;
+    bool ended, is_ending; /* is_ending: the last text said that it was the last */
     struct engine_event last;
     struct err err;
     struct engine *g;

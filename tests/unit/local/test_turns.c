@@ -381,6 +381,8 @@ static void add_tests(TCase *tc)
     tcase_add_test(tc, memory_is_bounded_and_drops_what_was_not_used);
 }
 
-extern unit_adder add_signature_tests, add_constrain_tests, add_edits, add_runs_tests, add_answer_tests;
+extern unit_adder add_signature_tests, add_constrain_tests, add_edits, add_runs_tests, add_answer_tests,
+    add_quick_tests;
 
-UNIT_MAIN("local", add_tests, add_signature_tests, add_constrain_tests, add_edits, add_runs_tests, add_answer_tests)
+UNIT_MAIN("local", add_tests, add_signature_tests, add_constrain_tests, add_edits, add_runs_tests, add_answer_tests,
+          add_quick_tests)
