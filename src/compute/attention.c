@@ -175,10 +175,11 @@ static void merge_chunks(void *ctx, int from, int to, int worker)
     }
 }
 
-/* Tiles shrink for large groups, so that a tile's results stay within the cache. */
+/* Tiles shrink for large groups, so that a tile's results stay within the cache. The queries of most groups fill the
+ * tiles of the kernels then (6 and 12 queries). */
 static int tile_tokens_for(int group)
 {
-    int n = 64 / group;
+    int n = 60 / group;
     return n < 1 ? 1 : n > ATTN_MAX_QUERIES ? ATTN_MAX_QUERIES : n;
 }
 

@@ -33,6 +33,7 @@
 #define SPARE_NS 80000    /* how long the caller does small jobs alone before it wakes a team that sleeps */
 #define TAKE_NS 50000     /* how long the caller waits for a worker's items before it looks whether to do them */
 #define LOOK_NS 10000     /* between two looks at a worker's CPU time */
+#define LOST_NS 100000    /* off its core for so long: not for a kernel thread, which is gone sooner */
 #define BUSY_NS 100000000 /* a program that took a core will take it again for so long */
 #define MOVE_NS 1000000   /* between two moves of a worker */
 #define SPINS_A_CHECK 16  /* pauses between two looks at the clock */
@@ -78,7 +79,7 @@ struct team {
         /* The caller's: */
         clockid_t clock; /* of its CPU time; used if has_clock */
         bool has_clock;
-        uint64_t ran_ns, looked_ns; /* that time at the last look, and when that was */
+        uint64_t ran_ns, looked_ns, stopped_ns; /* that time at the last look, when that was, when it was first seen */
     } workers[];
 };
 
@@ -151,15 +152,18 @@ static void work(struct team *t, uint32_t number, struct team_worker *w)
     }
 }
 
-/* A worker that holds items has not run since the last look at it: another program has its core. */
+/* A worker that holds items has not run for a while: another program has its core. */
 static bool lost_core(struct team_worker *w, uint64_t now)
 {
-    struct timespec ran;
-    if (!w->has_clock || now - w->looked_ns < LOOK_NS || clock_gettime(w->clock, &ran) != 0) return false;
-    uint64_t before = w->ran_ns;
-    w->ran_ns = (uint64_t)ran.tv_sec * 1000000000 + (uint64_t)ran.tv_nsec;
+    struct timespec t;
+    if (!w->has_clock || now - w->looked_ns < LOOK_NS || clock_gettime(w->clock, &t) != 0) return false;
+    uint64_t ran = (uint64_t)t.tv_sec * 1000000000 + (uint64_t)t.tv_nsec;
     w->looked_ns = now;
-    return w->ran_ns == before;
+    if (ran != w->ran_ns) {
+        w->ran_ns = ran;
+        w->stopped_ns = now;
+    }
+    return now - w->stopped_ns >= LOST_NS;
 }
 
 /* Takes the items that a worker was found to hold away from it and does them, unless it has them ready just now. */

@@ -41,26 +41,38 @@ static inline int attn_rotated_block(float *block, const float *x, int n)
     return n;
 }
 
-static inline float exp_one(float x); /* e^x for x <= 0; at least 2^ATTN_LEAST where that is less */
+#define MERGE_ROWS 16
+/* What the numbers of n queries (the first MERGE_ROWS of them) count in a result over two sets of keys: those of the
+ * first set a[] = e^(max - the larger), those of the second b[] = e^(more_max - the larger). */
+static inline void merge_factors(float *a, float *b, const float *max, const float *more_max, int n);
 /* acc[n] = acc * a + more * b */
 static inline void merge_row(float *acc, const float *more, float a, float b, int n);
+
+/* One query's results over two sets of keys into one, with the factors of merge_factors. None of a set: its max is
+ * -infinity, and the other's numbers stay exactly what they are (a query alone begins with its first chunk). */
+static inline void merge_one(float *acc, float *max, float *sum, const float *more_acc, float more_max, float more_sum,
+                             float a, float b, int dim_v)
+{
+    if (more_max == -INFINITY && *max != -INFINITY) return;
+    if (*max == -INFINITY) {
+        *max = more_max, *sum = more_sum;
+        memcpy(acc, more_acc, (size_t)dim_v * sizeof *acc);
+        return;
+    }
+    *max = *max > more_max ? *max : more_max;
+    *sum = *sum * a + more_sum * b;
+    merge_row(acc, more_acc, a, b, dim_v);
+}
 
 /* kernels.attn_merge */
 static void attn_merge(float *acc, float *max, float *sum, const float *more_acc, const float *more_max,
                        const float *more_sum, int n, int dim_v)
 {
+    float a[MERGE_ROWS], b[MERGE_ROWS];
     for (int i = 0; i < n; i++, acc += dim_v, more_acc += dim_v) {
-        if (more_max[i] == -INFINITY) continue;
-        if (max[i] == -INFINITY) { /* exactly what a query alone gives, which begins with this chunk */
-            max[i] = more_max[i], sum[i] = more_sum[i];
-            memcpy(acc, more_acc, (size_t)dim_v * sizeof *acc);
-            continue;
-        }
-        float both = max[i] > more_max[i] ? max[i] : more_max[i];
-        float a = exp_one(max[i] - both), b = exp_one(more_max[i] - both);
-        max[i] = both;
-        sum[i] = sum[i] * a + more_sum[i] * b;
-        merge_row(acc, more_acc, a, b, dim_v);
+        if (i % MERGE_ROWS == 0) merge_factors(a, b, max + i, more_max + i, n - i);
+        const int f = i % MERGE_ROWS;
+        merge_one(acc, &max[i], &sum[i], more_acc, more_max[i], more_sum[i], a[f], b[f], dim_v);
     }
 }
 

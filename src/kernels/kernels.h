@@ -115,7 +115,7 @@ struct kernels {
     uint64_t (*probe_int8)(int rounds);
     uint64_t (*probe_f32)(int rounds);
 };
-#define ATTN_MAX_QUERIES 16
+#define ATTN_MAX_QUERIES 64
 
 /* The highest level that this CPU and operating system allow (asks the kernel for AMX state: Linux arch_prctl). */
 enum cpu_level cpu_level_detect(void);

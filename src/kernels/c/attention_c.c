@@ -126,9 +126,12 @@ static void attend_one(float *acc, float *max, float *sum, const struct attn_hea
     }
 }
 
-static inline float exp_one(float x)
+static inline void merge_factors(float *a, float *b, const float *max, const float *more_max, int n)
 {
-    return expf(x);
+    for (int i = 0; i < n && i < MERGE_ROWS; i++) {
+        float both = max[i] > more_max[i] ? max[i] : more_max[i];
+        a[i] = expf(max[i] - both), b[i] = expf(more_max[i] - both);
+    }
 }
 
 static inline void merge_row(float *acc, const float *more, float a, float b, int n)

@@ -1,10 +1,11 @@
 /* attention_avx2: the vector parts of attention (attn_outline.h), eight lanes, products by VPMADDWD. */
 #define QUERY_TILE 6
+#define SUM_LANES 8
 #include "kernels/attn_outline.h"
 #include "kernels/x86/matmul_avx2.h"
 #include "kernels/x86/simd_avx2.h"
 
-#define BLOCK_VECTORS (ATTN_BLOCK / 8)
+#define BLOCK_VECTORS (WEIGHT_BLOCK / 8)
 
 /* ---- quantising ---- */
 
@@ -39,11 +40,12 @@ AVX2_INLINE __m256i load_codes(const uint8_t *p, const enum kv_type type)
 
 /* scores[t][at + slot ...] of n queries over 8 * nk slots of a page (n and nk constant). */
 AVX2_INLINE void score_slots(struct attn_scratch *s, const struct attn_head *h, const struct query_tile *tile,
-                             const uint8_t *page, const uint8_t *ahead, int slot, int at, const int n, const int nk,
-                             const enum kv_type type)
+                             const uint8_t *page, const struct attn_fetch *fetch, int slot, int at, const int n,
+                             const int nk, const enum kv_type type)
 {
     const int32_t *q = tile->q;
-    const int size = attn_code_size(type), dim_k = h->kv.dim_k;
+    const int size = attn_code_size(type), dim_k = h->kv.dim_k, step = attn_fetch_step(fetch, 16 * size);
+    const uint8_t *ahead = attn_fetch_from(fetch, slot * dim_k * size, 8 * nk * dim_k * size);
     const float *scales = (const float *)(const void *)(page + attn_k_scale_offset(&h->kv)) + slot;
     for (int block = 0, d = 0; d < dim_k; block++, scales += SLOTS) {
         __m256i c[QUERY_TILE][4];
@@ -58,8 +60,8 @@ AVX2_INLINE void score_slots(struct attn_scratch *s, const struct attn_head *h, 
             UNROLL
             for (int i = 0; i < nk; i++) {
                 k[i] = load_codes(page + (d / 2 * SLOTS + slot + 8 * i) * 2 * size, type);
-                if (i * 16 * size % 64 == 0)
-                    _mm_prefetch((const char *)ahead + (d / 2 * SLOTS + slot + 8 * i) * 2 * size, _MM_HINT_T1);
+                if (i * 16 * size % 64 == 0) _mm_prefetch((const char *)ahead, _MM_HINT_T1);
+                ahead += step;
             }
             UNROLL
             for (int t = 0; t < n; t++) {
@@ -88,9 +90,9 @@ AVX2_INLINE void score_all(struct attn_scratch *s, const struct attn_head *h, co
     const int nk = n <= 3 ? 4 : 2;
     for (int token = q->from / SLOTS * SLOTS; token < q->to; token += SLOTS) {
         const uint8_t *page = attn_page_at(h, token);
-        const uint8_t *ahead = attn_next_keys(h, q, token);
+        const struct attn_fetch fetch = attn_fetch_keys(h, q, token);
         for (int slot = 0; slot < SLOTS; slot += 8 * nk)
-            score_slots(s, h, q, page, ahead, slot, token - q->base, n, nk, type);
+            score_slots(s, h, q, page, &fetch, slot, token - q->base, n, nk, type);
     }
 }
 
@@ -120,149 +122,247 @@ AVX2_INLINE __m256 seen(int from, int to, int i)
                                                    _mm256_cmpgt_epi32(_mm256_set1_epi32(to), at)));
 }
 
-/* The largest of row[from, to), after the soft cap. */
-static float row_max(float *row, int from, int to, float cap)
+static void row_cap(float *row, int from, int to, float cap)
 {
-    const __m256 lowest = _mm256_set1_ps(-INFINITY);
-    __m256 max = lowest;
     for (int i = from & ~7; i < to; i += 8) {
-        __m256 v = _mm256_loadu_ps(row + i);
-        if (cap > 0) {
-            v = _mm256_mul_ps(_mm256_set1_ps(cap), tanh_f32(_mm256_div_ps(v, _mm256_set1_ps(cap))));
-            _mm256_storeu_ps(row + i, v);
-        }
-        if (i < from || i + 8 > to) v = _mm256_blendv_ps(lowest, v, seen(from, to, i));
-        max = _mm256_max_ps(max, v);
+        __m256 v = _mm256_div_ps(_mm256_loadu_ps(row + i), _mm256_set1_ps(cap));
+        _mm256_storeu_ps(row + i, _mm256_mul_ps(_mm256_set1_ps(cap), tanh_f32(v)));
     }
-    return max_lanes(max);
 }
 
-/* weights of 64 keys, those outside [from, to) zero; returns their scale. Adds to *sum. v_scales: of the two pages. */
-AVX2_INLINE float block_weights(int16_t *weights, __m256 *sum, const float *row, const float *const *v_scales,
-                                __m256 offset, int from, int to, const bool whole)
+/* 16 numbers, in order, as 16 bits without a sign; below 0, and no number: 0. */
+AVX2_INLINE __m256i narrow(__m256 a, __m256 b)
 {
-    const __m256 log2e = _mm256_set1_ps(1.44269504f);
-    __m256 max = _mm256_setzero_ps();
-    float w[ATTN_BLOCK];
-    UNROLL
+    return _mm256_permute4x64_epi64(_mm256_packus_epi32(_mm256_cvtps_epi32(a), _mm256_cvtps_epi32(b)), 0xd8);
+}
+
+/* out[n] as 16 bits of x[n] * factor; n is a multiple of 16. */
+AVX2_INLINE void narrow_all(int16_t *out, const float *x, float factor, int n)
+{
+    const __m256 f = _mm256_set1_ps(factor);
+    for (int i = 0; i < n; i += 16)
+        store_256(out + i,
+                  narrow(_mm256_mul_ps(_mm256_loadu_ps(x + i), f), _mm256_mul_ps(_mm256_loadu_ps(x + i + 8), f)));
+}
+
+AVX2_INLINE void value_shares(struct value_scales *v, int from, int to)
+{
+    __m256 largest = _mm256_setzero_ps(), smallest = _mm256_set1_ps(-INFINITY); /* the smallest negated */
+    float x[WEIGHT_BLOCK];
     for (int i = 0; i < BLOCK_VECTORS; i++) {
-        __m256 p = exp2_f32(_mm256_fmadd_ps(_mm256_loadu_ps(row + 8 * i), log2e, offset));
-        __m256 scale = _mm256_loadu_ps(v_scales[i / 4] + i % 4 * 8);
-        if (!whole) {
-            __m256 in = seen(from, to, 8 * i);
-            p = _mm256_and_ps(p, in);
-            scale = _mm256_and_ps(scale, in);
-        }
-        *sum = _mm256_add_ps(*sum, p);
-        p = _mm256_mul_ps(p, scale);
-        max = _mm256_max_ps(max, p);
+        __m256 in = seen(from, to, 8 * i), scale = _mm256_and_ps(_mm256_loadu_ps(v->page[i / 4] + i % 4 * 8), in);
+        _mm256_storeu_ps(x + 8 * i, scale);
+        largest = _mm256_max_ps(scale, largest);
+        scale = _mm256_blendv_ps(_mm256_set1_ps(-INFINITY), _mm256_sub_ps(_mm256_setzero_ps(), scale), in);
+        smallest = _mm256_max_ps(scale, smallest);
+    }
+    v->largest = max_lanes(largest);
+    v->even = -4 * max_lanes(smallest) >= v->largest;
+    if (!(v->largest > ATTN_TINY)) v->largest = 0, v->even = true;
+    narrow_all(v->shares, x, v->largest > 0 ? SHARE_ONE / v->largest : 0, WEIGHT_BLOCK);
+}
+
+/* WEIGHT_MAX * 2^((x - SCORE_TOP) / SCORE_STEPS), rounded: 2^-1 of the fraction by a polynomial of degree 3 (relative
+ * error below 1.2e-4, 4e-8 on average), then the whole octaves. */
+AVX2_INLINE __m256i weights_of(__m256i x)
+{
+    /* 2^(n - 2) for n = 0 .. 15 (of 0 and 1: nothing), a byte at a time: of n below, of n - 8 above */
+    const __m256i bits =
+        _mm256_broadcastsi128_si256(_mm_setr_epi8(0, 0, 1, 2, 4, 8, 16, 32, 64, (char)128, 0, 0, 0, 0, 0, 0));
+    __m256i n = _mm256_mullo_epi16(_mm256_srli_epi16(x, 12), _mm256_set1_epi16(0x101));
+    __m256i octave = _mm256_shuffle_epi8(bits, _mm256_sub_epi16(n, _mm256_set1_epi16(0x800)));
+    __m256i r = _mm256_and_si256(_mm256_slli_epi16(x, 3), _mm256_set1_epi16(0x7fff));
+    __m256i p = _mm256_add_epi16(_mm256_mulhrs_epi16(r, _mm256_set1_epi16(EXP2_3)), _mm256_set1_epi16(EXP2_2));
+    p = _mm256_add_epi16(_mm256_mulhrs_epi16(r, p), _mm256_set1_epi16(EXP2_1));
+    p = _mm256_add_epi16(_mm256_mulhrs_epi16(r, p), _mm256_set1_epi16(EXP2_0));
+    return _mm256_mulhrs_epi16(p, octave);
+}
+
+/* Scores i .. i + 7, the lowest outside [from, to). */
+AVX2_INLINE __m256 score_load(const float *row, int from, int to, int i)
+{
+    return _mm256_blendv_ps(_mm256_set1_ps(-INFINITY), _mm256_loadu_ps(row + i), seen(from, to, i));
+}
+
+AVX2_INLINE __m256 score_max(const float *row, int from, int to)
+{
+    __m256 max = _mm256_set1_ps(-INFINITY);
+    if (from <= 0 && to >= WEIGHT_BLOCK) {
+        UNROLL
+        for (int i = 0; i < BLOCK_VECTORS; i++) max = _mm256_max_ps(max, _mm256_loadu_ps(row + 8 * i));
+    } else {
+        for (int i = 0; i < BLOCK_VECTORS; i++) max = _mm256_max_ps(max, score_load(row, from, to, 8 * i));
+    }
+    return max;
+}
+
+/* What four vectors are reduced to: by maxima in lanes 0 to 3 of each four, then in the first four. */
+AVX2_INLINE __m256 max_pairs(__m256 a, __m256 b)
+{
+    return _mm256_max_ps(_mm256_unpacklo_ps(a, b), _mm256_unpackhi_ps(a, b));
+}
+
+AVX2_INLINE void row_maxima(float maxima[ATTN_CHUNK_BLOCKS], const float *row, int from, int to)
+{
+    __m256 m[ATTN_CHUNK_BLOCKS];
+    _Static_assert(ATTN_CHUNK_BLOCKS == 4, "four vectors are reduced together");
+    for (int b = 0; b < ATTN_CHUNK_BLOCKS; b++)
+        m[b] = score_max(row + b * WEIGHT_BLOCK, from - b * WEIGHT_BLOCK, to - b * WEIGHT_BLOCK);
+    __m256d x = _mm256_castps_pd(max_pairs(m[0], m[1])), y = _mm256_castps_pd(max_pairs(m[2], m[3]));
+    __m256 all = _mm256_max_ps(_mm256_castpd_ps(_mm256_unpacklo_pd(x, y)), _mm256_castpd_ps(_mm256_unpackhi_pd(x, y)));
+    __m128 four = _mm_max_ps(_mm256_castps256_ps128(all), _mm256_extractf128_ps(all, 1));
+    _mm_storeu_ps(maxima, _mm_add_ps(four, _mm_set1_ps(1)));
+}
+
+AVX2_INLINE void block_weights(int16_t *weights, int32_t *sums, const float *row, float max, const int16_t *shares,
+                               int from, int to, const bool whole)
+{
+    const __m256 top = _mm256_set1_ps(max - SCORE_TOP);
+    __m256i sum = _mm256_setzero_si256();
+    _Pragma("GCC unroll 2") for (int i = 0; i < BLOCK_VECTORS; i += 2)
+    {
+        __m256 a = whole ? _mm256_loadu_ps(row + 8 * i) : score_load(row, from, to, 8 * i);
+        __m256 b = whole ? _mm256_loadu_ps(row + 8 * i + 8) : score_load(row, from, to, 8 * i + 8);
+        __m256i w = weights_of(narrow(_mm256_sub_ps(a, top), _mm256_sub_ps(b, top)));
+        sum = mad_s16(sum, w, _mm256_set1_epi16(1));
+        store_256(weights + 8 * i, _mm256_mulhrs_epi16(w, load_256(shares + 8 * i)));
+    }
+    store_256(sums, sum);
+}
+
+static float uneven_weights(int16_t *weights, int32_t *sums, const float *row, float max, const struct value_scales *v,
+                            int from, int to)
+{
+    __m256 sum = _mm256_setzero_ps(), largest = _mm256_setzero_ps();
+    float w[WEIGHT_BLOCK];
+    for (int i = 0; i < BLOCK_VECTORS; i++) {
+        __m256 in = seen(from, to, 8 * i);
+        __m256 x = _mm256_sub_ps(score_load(row, from, to, 8 * i), _mm256_set1_ps(max));
+        __m256 p = _mm256_and_ps(exp2_f32(_mm256_mul_ps(x, _mm256_set1_ps(1.0f / SCORE_STEPS))), in);
+        sum = _mm256_add_ps(sum, p);
+        p = _mm256_and_ps(_mm256_mul_ps(p, _mm256_loadu_ps(v->page[i / 4] + i % 4 * 8)), in);
+        largest = _mm256_max_ps(p, largest);
         _mm256_storeu_ps(w + 8 * i, p);
     }
-    float top = max_lanes(max);
-    const bool zero = !(top > ATTN_TINY);
-    const __m256 inverse = _mm256_set1_ps(zero ? 0 : WEIGHT_MAX / top);
-    UNROLL
-    for (int i = 0; i < BLOCK_VECTORS; i += 2) {
-        __m256i a = _mm256_cvtps_epi32(_mm256_mul_ps(_mm256_loadu_ps(w + 8 * i), inverse));
-        __m256i b = _mm256_cvtps_epi32(_mm256_mul_ps(_mm256_loadu_ps(w + 8 * i + 8), inverse));
-        store_256(weights + 8 * i, _mm256_permute4x64_epi64(_mm256_packs_epi32(a, b), 0xd8));
-    }
-    return zero ? 0 : top * (1.0f / WEIGHT_MAX);
+    store_256(sums, _mm256_cvtps_epi32(_mm256_mul_ps(sum, _mm256_set1_ps(WEIGHT_MAX))));
+    const float top = max_lanes(largest);
+    narrow_all(weights, w, top > ATTN_TINY ? WEIGHT_MAX / top : 0, WEIGHT_BLOCK);
+    return top > ATTN_TINY ? top : 0;
 }
 
-/* The weights of query t over the blocks that hold [q->from, q->to). */
-AVX2_INLINE void row_weights(struct attn_scratch *s, float *max_out, float *sum_out, const struct attn_head *h,
-                             const struct query_tile *q, int t, int from, int to)
+AVX2_INLINE __m256i add_pairs(__m256i a, __m256i b)
 {
-    float *row = s->scores[t], max = row_max(row, from, to, h->softcap);
-    __m256 sum = _mm256_setzero_ps(), offset = _mm256_set1_ps(max * -1.44269504f);
-    const size_t scales = attn_v_scale_offset(&h->kv);
-    for (int b = (q->from - q->base) / ATTN_BLOCK; b * ATTN_BLOCK < q->to - q->base; b++) {
-        int at = b * ATTN_BLOCK, key = q->base + at;
-        const float *v_scales[2];
-        for (int i = 0; i < 2; i++) { /* a page that nobody sees may not be there: the first one then stands for it */
-            const uint8_t *page = attn_page_at(h, key + i * SLOTS < q->to ? key + i * SLOTS : key);
-            v_scales[i] = (const float *)(const void *)(page + scales);
-        }
-        s->weight_scale[t][b] =
-            from <= at && to >= at + ATTN_BLOCK
-                ? block_weights(s->weights[t] + at, &sum, row + at, v_scales, offset, 0, ATTN_BLOCK, true)
-                : block_weights(s->weights[t] + at, &sum, row + at, v_scales, offset, from - at, to - at, false);
+    return _mm256_add_epi32(_mm256_unpacklo_epi32(a, b), _mm256_unpackhi_epi32(a, b));
+}
+
+AVX2_INLINE void row_sums(int32_t sums[ATTN_CHUNK_BLOCKS], const int32_t (*parts)[SUM_LANES])
+{
+    __m256i x = add_pairs(load_256(parts[0]), load_256(parts[1]));
+    __m256i y = add_pairs(load_256(parts[2]), load_256(parts[3]));
+    __m256i all = _mm256_add_epi32(_mm256_unpacklo_epi64(x, y), _mm256_unpackhi_epi64(x, y));
+    __m128i four = _mm_add_epi32(_mm256_castsi256_si128(all), _mm256_extracti128_si256(all, 1));
+    _mm_storeu_si128((__m128i *)(void *)sums, four);
+}
+
+AVX2_INLINE void rows_finish(struct attn_scratch *s, float *max, float *sum, int n)
+{
+    for (int t = 0; t < n; t += 2) { /* two rows of four blocks in a vector */
+        __m256 m = _mm256_loadu_ps(s->maxima[t]), scale = _mm256_loadu_ps(s->weight_scale[t]);
+        __m256 top = _mm256_max_ps(m, _mm256_permute_ps(m, 0x4e));
+        top = _mm256_max_ps(top, _mm256_permute_ps(top, 0xb1));
+        __m256 factor = exp2_f32(_mm256_mul_ps(_mm256_sub_ps(m, top), _mm256_set1_ps(1.0f / SCORE_STEPS)));
+        _mm256_storeu_ps(s->weight_scale[t], _mm256_mul_ps(scale, factor));
+        __m256 all = _mm256_mul_ps(_mm256_cvtepi32_ps(load_256(s->sums[t])), factor);
+        all = _mm256_add_ps(all, _mm256_permute_ps(all, 0x4e));
+        all = _mm256_add_ps(all, _mm256_permute_ps(all, 0xb1));
+        top = _mm256_mul_ps(top, _mm256_set1_ps(1.0f / SCORE_UNIT));
+        all = _mm256_mul_ps(all, _mm256_set1_ps(1.0f / WEIGHT_MAX));
+        max[t] = _mm256_cvtss_f32(top), max[t + 1] = _mm_cvtss_f32(_mm256_extractf128_ps(top, 1));
+        sum[t] = _mm256_cvtss_f32(all), sum[t + 1] = _mm_cvtss_f32(_mm256_extractf128_ps(all, 1));
     }
-    *max_out = max;
-    *sum_out = sum_lanes(sum);
 }
 
 /* ---- values ---- */
 
-/* c[t] += weights times a page's values, nv vectors of them (n and nv constant) */
-AVX2_INLINE void weigh_page(__m256i c[QUERY_TILE][4], const struct attn_scratch *s, const uint8_t *v,
-                            const uint8_t *ahead, int at, int v_dims, const int n, const int nv,
-                            const enum kv_type type)
+/* c[t] += weights times a page's values, nv vectors of them (n and nv constant). Two vectors are 16 elements. */
+AVX2_INLINE void weigh_page(__m256i c[QUERY_TILE][4], const int16_t *weights, const uint8_t *v, const uint8_t *ahead,
+                            int step, int pair_bytes, const int n, const int nv, const enum kv_type type)
 {
-    for (int pair = 0; pair < SLOTS / 2; pair++) {
-        const int step = pair * 2 * v_dims * attn_code_size(type);
+    const int size = attn_code_size(type);
+    for (int pair = 0; pair < SLOTS / 2; pair++, weights += 2, v += pair_bytes) {
         __m256i x[4];
         UNROLL
         for (int i = 0; i < nv; i++) {
-            x[i] = load_codes(v + step + 16 * i * attn_code_size(type), type);
-            if (i * 16 * attn_code_size(type) % 64 == 0)
-                _mm_prefetch((const char *)ahead + step + 16 * i * attn_code_size(type), _MM_HINT_T1);
+            x[i] = load_codes(v + 16 * i * size, type);
+            if (i * 16 * size % 64 == 0) _mm_prefetch((const char *)ahead, _MM_HINT_T1);
+            ahead += step;
         }
         UNROLL
         for (int t = 0; t < n; t++) {
-            __m256i w = broadcast_32(&s->weights[t][at + 2 * pair]);
+            __m256i w = broadcast_32(weights + t * WEIGHT_STRIDE);
             UNROLL
             for (int i = 0; i < nv; i++) c[t][i] = mad_s16(c[t][i], x[i], w);
         }
     }
 }
 
-/* acc[n][dim_v] = weights times values, 8 * nv elements from d on. */
-AVX2_INLINE void weigh(float *acc, const struct attn_scratch *s, const struct attn_head *h, const struct query_tile *q,
+/* out rows (v_dims floats each, n of them) = weights times values, 8 * nv elements from d on. */
+AVX2_INLINE void weigh(float *out, const struct attn_scratch *s, const struct attn_head *h, const struct query_tile *q,
                        const int n, const int nv, int d, const enum kv_type type)
 {
-    const int v_dims = attn_v_dims(h->kv.dim_v), first = (q->from - q->base) / ATTN_BLOCK;
-    const size_t offset = (size_t)(2 * d * attn_code_size(type));
-    for (int b = first; b * ATTN_BLOCK < q->to - q->base; b++) {
+    const int v_dims = attn_v_dims(h->kv.dim_v), first = (q->from - q->base) / WEIGHT_BLOCK;
+    const int size = attn_code_size(type), pair_bytes = 2 * attn_v_width(v_dims, d) * size;
+    out += d;
+    for (int b = first; b * WEIGHT_BLOCK < q->to - q->base; b++) {
         __m256i c[QUERY_TILE][4];
         UNROLL
         for (int t = 0; t < n; t++) {
             UNROLL
             for (int i = 0; i < nv; i++) c[t][i] = _mm256_setzero_si256();
         }
-        for (int at = b * ATTN_BLOCK; at < (b + 1) * ATTN_BLOCK; at += SLOTS) {
+        for (int at = b * WEIGHT_BLOCK; at < (b + 1) * WEIGHT_BLOCK; at += SLOTS) {
             if (q->base + at + SLOTS <= q->from || q->base + at >= q->to) continue;
-            const uint8_t *v = attn_page_at(h, q->base + at) + attn_v_offset(&h->kv) + offset;
-            weigh_page(c, s, v, attn_next_values(h, q, q->base + at) + offset, at, v_dims, n, nv, type);
+            const uint8_t *v = attn_page_at(h, q->base + at) + attn_v_offset(&h->kv) + attn_v_at(d) * size;
+            const struct attn_fetch fetch = attn_fetch_values(h, q, q->base + at);
+            const uint8_t *ahead = attn_fetch_from(&fetch, d * SLOTS * size, nv * 8 * SLOTS * size);
+            weigh_page(c, &s->weights[0][at], v, ahead, attn_fetch_step(&fetch, 16 * size), pair_bytes, n, nv, type);
         }
         UNROLL
         for (int t = 0; t < n; t++) {
             __m256 scale = broadcast_f32(&s->weight_scale[t][b]);
             UNROLL
             for (int i = 0; i < nv; i++) {
-                float *to = acc + t * h->kv.dim_v + d + 8 * i;
-                __m256 f = b == first ? _mm256_setzero_ps() : _mm256_loadu_ps(to);
-                _mm256_storeu_ps(to, _mm256_fmadd_ps(_mm256_cvtepi32_ps(c[t][i]), scale, f));
+                float *to = out + t * v_dims + 8 * i;
+                __m256 sum = _mm256_cvtepi32_ps(c[t][i]);
+                sum = b > first ? _mm256_fmadd_ps(sum, scale, _mm256_loadu_ps(to)) : _mm256_mul_ps(sum, scale);
+                _mm256_storeu_ps(to, sum);
             }
         }
     }
 }
 
-AVX2_INLINE void weigh_all(float *acc, const struct attn_scratch *s, const struct attn_head *h,
+AVX2_INLINE void weigh_all(float *out, const struct attn_scratch *s, const struct attn_head *h,
                            const struct query_tile *q, const int n, const enum kv_type type)
 {
-    const int wide = n <= 3 ? 4 : 2;
+    const int wide = n <= 3 ? 4 : 2, end = attn_v_dims(h->kv.dim_v);
     int d = 0;
-    for (; d + 8 * wide <= h->kv.dim_v; d += 8 * wide) weigh(acc, s, h, q, n, wide, d, type);
-    for (; d < h->kv.dim_v; d += 8) weigh(acc, s, h, q, n, 1, d, type);
+    for (; d + 8 * wide <= end; d += 8 * wide) weigh(out, s, h, q, n, wide, d, type);
+    for (; d < end; d += 16) weigh(out, s, h, q, n, 2, d, type);
 }
 
 /* ---- tiles ---- */
 
-AVX2_INLINE float exp_one(float x)
+AVX2_INLINE void merge_factors(float *a, float *b, const float *max, const float *more_max, int n)
 {
-    return _mm256_cvtss_f32(exp2_f32(_mm256_set1_ps(x * 1.44269504f)));
+    const __m256 log2e = _mm256_set1_ps(1.44269504f);
+    float of[2][MERGE_ROWS] = {{0}};
+    memcpy(of[0], max, (size_t)(n < MERGE_ROWS ? n : MERGE_ROWS) * sizeof *max);
+    memcpy(of[1], more_max, (size_t)(n < MERGE_ROWS ? n : MERGE_ROWS) * sizeof *max);
+    for (int i = 0; i < n && i < MERGE_ROWS; i += 8) {
+        __m256 x = _mm256_loadu_ps(of[0] + i), y = _mm256_loadu_ps(of[1] + i), both = _mm256_max_ps(x, y);
+        _mm256_storeu_ps(a + i, exp2_f32(_mm256_mul_ps(_mm256_sub_ps(x, both), log2e)));
+        _mm256_storeu_ps(b + i, exp2_f32(_mm256_mul_ps(_mm256_sub_ps(y, both), log2e)));
+    }
 }
 
 AVX2_INLINE void merge_row(float *acc, const float *more, float a, float b, int n)

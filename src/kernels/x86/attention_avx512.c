@@ -1,7 +1,10 @@
 /* attention_avx512: the vector parts of attention (attn_outline.h), sixteen lanes, products by VPDPWSSD. */
 #define QUERY_TILE 12
+#define SUM_LANES 16
 #include "kernels/attn_outline.h"
 #include "kernels/x86/panels_avx512.h"
+
+#define BLOCK_VECTORS (WEIGHT_BLOCK / 16)
 
 /* ---- quantising ---- */
 
@@ -33,6 +36,13 @@ INLINE __m512i dot(__m512i sum, __m512i a, __m512i b)
     return sum;
 }
 
+/* The pointer, of which gcc knows nothing: it would compute the addresses of all rows ahead and keep them in memory. */
+INLINE void *opaque(const void *p)
+{
+    __asm__("" : "+r"(p));
+    return (void *)(uintptr_t)p;
+}
+
 /* ---- scores ---- */
 
 /* Pairs of 32 codes. */
@@ -44,11 +54,14 @@ INLINE __m512i load_codes(const uint8_t *p, const enum kv_type type)
 
 /* scores[t][0 .. 16 * nk) of n queries over nk / 2 pages. nk = 4 gives single queries enough independent sums. */
 INLINE void score_pages(struct attn_scratch *s, const struct attn_head *h, const struct query_tile *tile,
-                        const uint8_t *const *pages, const uint8_t *const *ahead, int at, const int n, const int nk,
+                        const uint8_t *const *pages, const struct attn_fetch *fetch, int at, const int n, const int nk,
                         const enum kv_type type)
 {
     const int32_t *q = tile->q;
-    const int size = attn_code_size(type), dim_k = h->kv.dim_k;
+    const int size = attn_code_size(type), dim_k = h->kv.dim_k, step = attn_fetch_step(fetch, 32 * size);
+    const uint8_t *ahead[2];
+#pragma GCC unroll 2
+    for (int i = 0; i < nk / 2; i++) ahead[i] = attn_fetch_from(&fetch[i], 0, dim_k * SLOTS * size);
     const size_t scales = attn_k_scale_offset(&h->kv);
     for (int block = 0, d = 0; d < dim_k; block++) {
         __m512i c[QUERY_TILE][4];
@@ -63,8 +76,8 @@ INLINE void score_pages(struct attn_scratch *s, const struct attn_head *h, const
 #pragma GCC unroll 4
             for (int i = 0; i < nk; i++) {
                 k[i] = load_codes(pages[i / 2] + (d * SLOTS + i % 2 * 32) * size, type);
-                if (i % 2 == 0 || type == KV_F16)
-                    _mm_prefetch((const char *)ahead[i / 2] + (d * SLOTS + i % 2 * 32) * size, _MM_HINT_T1);
+                if (i % 2 == 0 || type == KV_F16) _mm_prefetch((const char *)ahead[i / 2], _MM_HINT_T1);
+                ahead[i / 2] += step;
             }
 #pragma GCC unroll 12
             for (int t = 0; t < n; t++) {
@@ -77,14 +90,15 @@ INLINE void score_pages(struct attn_scratch *s, const struct attn_head *h, const
         for (int i = 0; i < nk; i++)
             scale[i] =
                 _mm512_load_ps((const float *)(const void *)(pages[i / 2] + scales) + block * SLOTS + i % 2 * 16);
+        float *to = opaque(&s->scores[0][at]);
+        const float *q_scale = opaque(tile->q_scale + block * QUERY_TILE);
 #pragma GCC unroll 12
-        for (int t = 0; t < n; t++)
+        for (int t = 0; t < n; t++, to += SCORE_STRIDE)
 #pragma GCC unroll 4
             for (int i = 0; i < nk; i++) {
-                float *to = &s->scores[t][at + 16 * i];
-                __m512 both = _mm512_mul_ps(scale[i], _mm512_set1_ps(tile->q_scale[block * QUERY_TILE + t]));
-                __m512 f = block ? _mm512_loadu_ps(to) : _mm512_setzero_ps();
-                _mm512_storeu_ps(to, _mm512_fmadd_ps(_mm512_cvtepi32_ps(c[t][i]), both, f));
+                __m512 both = _mm512_mul_ps(scale[i], _mm512_set1_ps(q_scale[t])), sum = _mm512_cvtepi32_ps(c[t][i]);
+                sum = block ? _mm512_fmadd_ps(sum, both, _mm512_loadu_ps(to + 16 * i)) : _mm512_mul_ps(sum, both);
+                _mm512_storeu_ps(to + 16 * i, sum);
             }
     }
 }
@@ -94,13 +108,14 @@ INLINE void score_all(struct attn_scratch *s, const struct attn_head *h, const s
 {
     for (int token = q->from / SLOTS * SLOTS; token < q->to;) {
         const bool two = n <= 4 && token + SLOTS < q->to;
-        const uint8_t *pages[2], *ahead[2];
+        const uint8_t *pages[2];
+        struct attn_fetch fetch[2];
         for (int i = 0; i <= (int)two; i++, token += SLOTS) {
             pages[i] = attn_page_at(h, token);
-            ahead[i] = attn_next_keys(h, q, token);
+            fetch[i] = attn_fetch_keys(h, q, token);
         }
-        if (two) score_pages(s, h, q, pages, ahead, token - 2 * SLOTS - q->base, n, 4, type);
-        else score_pages(s, h, q, pages, ahead, token - SLOTS - q->base, n, 2, type);
+        if (two) score_pages(s, h, q, pages, fetch, token - 2 * SLOTS - q->base, n, 4, type);
+        else score_pages(s, h, q, pages, fetch, token - SLOTS - q->base, n, 2, type);
     }
 }
 
@@ -126,99 +141,185 @@ INLINE __mmask16 seen(int from, int to, int i)
     return (__mmask16)(lanes(to - i) & ~lanes(from - i));
 }
 
-/* The largest of row[from, to), after the soft cap. */
-static float row_max(float *row, int from, int to, float cap)
+static void row_cap(float *row, int from, int to, float cap)
+{
+    for (int i = from & ~15; i < to; i += 16) {
+        __m512 v = _mm512_loadu_ps(row + i);
+        _mm512_storeu_ps(row + i, _mm512_mul_ps(_mm512_set1_ps(cap), tanh_ps(_mm512_div_ps(v, _mm512_set1_ps(cap)))));
+    }
+}
+
+/* 32 numbers, in order, as 16 bits without a sign; below 0, and no number: 0. */
+INLINE __m512i narrow(__m512 a, __m512 b)
+{
+    const __m512i order = _mm512_setr_epi64(0, 2, 4, 6, 1, 3, 5, 7); /* undoes the lanes of packus */
+    return _mm512_permutexvar_epi64(order, _mm512_packus_epi32(_mm512_cvtps_epi32(a), _mm512_cvtps_epi32(b)));
+}
+
+INLINE void value_shares(struct value_scales *v, int from, int to)
+{
+    __m512 x[BLOCK_VECTORS], largest = _mm512_setzero_ps(), smallest = _mm512_set1_ps(INFINITY);
+#pragma GCC unroll 8
+    for (int i = 0; i < BLOCK_VECTORS; i++) {
+        __mmask16 in = seen(from, to, 16 * i);
+        x[i] = _mm512_maskz_loadu_ps(in, v->page[i / 2] + i % 2 * 16);
+        largest = _mm512_max_ps(x[i], largest);
+        smallest = _mm512_mask_min_ps(smallest, in, x[i], smallest);
+    }
+    v->largest = _mm512_reduce_max_ps(largest);
+    v->even = 4 * _mm512_reduce_min_ps(smallest) >= v->largest;
+    if (!(v->largest > ATTN_TINY)) v->largest = 0, v->even = true;
+    const __m512 inverse = _mm512_set1_ps(v->largest > 0 ? SHARE_ONE / v->largest : 0);
+#pragma GCC unroll 4
+    for (int i = 0; i < BLOCK_VECTORS; i += 2)
+        _mm512_storeu_si512(v->shares + 16 * i, narrow(_mm512_mul_ps(x[i], inverse), _mm512_mul_ps(x[i + 1], inverse)));
+}
+
+/* WEIGHT_MAX * 2^((x - SCORE_TOP) / SCORE_STEPS), rounded: 2^-1 of the fraction by a polynomial of degree 3 (relative
+ * error below 1.2e-4, 4e-8 on average), then the whole octaves. */
+INLINE __m512i weights_of(__m512i x)
+{
+    const __m512i octaves = /* 2^(n - 2) for n = 0 .. 15 as the lower half of 32; of 0 and 1: nothing */
+        _mm512_set_epi16(0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1 << 13, 1 << 12, 1 << 11, 1 << 10, 1 << 9,
+                         1 << 8, 1 << 7, 1 << 6, 1 << 5, 1 << 4, 1 << 3, 1 << 2, 1 << 1, 1, 0, 0);
+    __m512i octave = _mm512_permutexvar_epi16(_mm512_srli_epi16(x, 12), octaves);
+    __m512i r = _mm512_and_si512(_mm512_slli_epi16(x, 3), _mm512_set1_epi16(0x7fff));
+    __m512i p = _mm512_add_epi16(_mm512_mulhrs_epi16(r, _mm512_set1_epi16(EXP2_3)), _mm512_set1_epi16(EXP2_2));
+    p = _mm512_add_epi16(_mm512_mulhrs_epi16(r, p), _mm512_set1_epi16(EXP2_1));
+    p = _mm512_add_epi16(_mm512_mulhrs_epi16(r, p), _mm512_set1_epi16(EXP2_0));
+    return _mm512_mulhrs_epi16(p, octave);
+}
+
+/* Scores i .. i + 15, the lowest outside [from, to). */
+INLINE __m512 score_load(const float *row, int from, int to, int i)
+{
+    return _mm512_mask_loadu_ps(_mm512_set1_ps(-INFINITY), seen(from, to, i), row + i);
+}
+
+INLINE __m512 score_max(const float *row, int from, int to)
 {
     __m512 max = _mm512_set1_ps(-INFINITY);
-    int i = from & ~15;
-    for (; cap > 0 && i < to; i += 16) {
-        __m512 v = _mm512_loadu_ps(row + i);
-        v = _mm512_mul_ps(_mm512_set1_ps(cap), tanh_ps(_mm512_div_ps(v, _mm512_set1_ps(cap))));
-        _mm512_storeu_ps(row + i, v);
-        max = _mm512_mask_max_ps(max, seen(from, to, i), max, v);
+    if (from <= 0 && to >= WEIGHT_BLOCK) {
+#pragma GCC unroll 8
+        for (int i = 0; i < BLOCK_VECTORS; i++) max = _mm512_max_ps(max, _mm512_loadu_ps(row + 16 * i));
+    } else {
+#pragma GCC unroll 8
+        for (int i = 0; i < BLOCK_VECTORS; i++) max = _mm512_max_ps(max, score_load(row, from, to, 16 * i));
     }
-    if (i < from) {
-        max = _mm512_mask_max_ps(max, seen(from, to, i), max, _mm512_loadu_ps(row + i));
-        i += 16;
-    }
-    for (; i + 16 <= to; i += 16) max = _mm512_max_ps(max, _mm512_loadu_ps(row + i));
-    if (i < to) max = _mm512_mask_max_ps(max, lanes(to - i), max, _mm512_loadu_ps(row + i));
-    return _mm512_reduce_max_ps(max);
+    return max;
 }
 
-struct value_scales { /* of a block's keys, 32 each */
-    const float *page[2];
-};
-
-/* weights of 64 keys, those outside [from, to) zero; returns their scale. Adds to *sum. */
-INLINE float block_weights(int16_t *weights, __m512 *sum, const float *row, const struct value_scales *v, __m512 offset,
-                           int from, int to, const bool whole)
+/* What four vectors are reduced to: by maxima in lanes 0 to 3 of each four, then in the first four. */
+INLINE __m512 max_pairs(__m512 a, __m512 b)
 {
-    const __m512 log2e = _mm512_set1_ps(1.44269504f);
-    __m512 w[4];
+    return _mm512_max_ps(_mm512_unpacklo_ps(a, b), _mm512_unpackhi_ps(a, b));
+}
+
+INLINE void row_maxima(float maxima[ATTN_CHUNK_BLOCKS], const float *row, int from, int to)
+{
+    __m512 m[ATTN_CHUNK_BLOCKS];
+    _Static_assert(ATTN_CHUNK_BLOCKS == 4, "four vectors are reduced together");
 #pragma GCC unroll 4
-    for (int i = 0; i < 4; i++) {
-        __mmask16 k = whole ? 0xffff : seen(from, to, 16 * i);
-        __m512 p = exp2_ps(_mm512_fmadd_ps(_mm512_maskz_loadu_ps(k, row + 16 * i), log2e, offset));
-        if (!whole) p = _mm512_maskz_mov_ps(k, p);
-        *sum = _mm512_add_ps(*sum, p);
-        w[i] = _mm512_mul_ps(p, _mm512_maskz_loadu_ps(k, v->page[i / 2] + i % 2 * 16));
-    }
-    float max = _mm512_reduce_max_ps(_mm512_max_ps(_mm512_max_ps(w[0], w[1]), _mm512_max_ps(w[2], w[3])));
-    const bool zero = !(max > ATTN_TINY);
-    const __m512 inverse = _mm512_set1_ps(zero ? 0 : WEIGHT_MAX / max);
-    const __m512i order = _mm512_setr_epi64(0, 2, 4, 6, 1, 3, 5, 7); /* undoes the lanes of packs */
-#pragma GCC unroll 2
-    for (int i = 0; i < 4; i += 2) {
-        __m512i a = _mm512_cvtps_epi32(_mm512_mul_ps(w[i], inverse));
-        __m512i b = _mm512_cvtps_epi32(_mm512_mul_ps(w[i + 1], inverse));
-        _mm512_storeu_si512(weights + 16 * i, _mm512_permutexvar_epi64(order, _mm512_packs_epi32(a, b)));
-    }
-    return zero ? 0 : max * (1.0f / WEIGHT_MAX);
+    for (int b = 0; b < ATTN_CHUNK_BLOCKS; b++)
+        m[b] = score_max(row + b * WEIGHT_BLOCK, from - b * WEIGHT_BLOCK, to - b * WEIGHT_BLOCK);
+    __m512d x = _mm512_castps_pd(max_pairs(m[0], m[1])), y = _mm512_castps_pd(max_pairs(m[2], m[3]));
+    __m512 all = _mm512_max_ps(_mm512_castpd_ps(_mm512_unpacklo_pd(x, y)), _mm512_castpd_ps(_mm512_unpackhi_pd(x, y)));
+    all = _mm512_max_ps(all, _mm512_shuffle_f32x4(all, all, 0x4e));
+    all = _mm512_max_ps(all, _mm512_shuffle_f32x4(all, all, 0xb1));
+    _mm_storeu_ps(maxima, _mm_add_ps(_mm512_castps512_ps128(all), _mm_set1_ps(1)));
 }
 
-/* The weights of query t over the blocks that hold [q->from, q->to). */
-INLINE void row_weights(struct attn_scratch *s, float *max_out, float *sum_out, const struct attn_head *h,
-                        const struct query_tile *q, int t, int from, int to)
+INLINE void block_weights(int16_t *weights, int32_t *sums, const float *row, float max, const int16_t *shares, int from,
+                          int to, const bool whole)
 {
-    float *row = s->scores[t], max = row_max(row, from, to, h->softcap);
-    __m512 sum = _mm512_setzero_ps(), offset = _mm512_set1_ps(max * -1.44269504f);
-    const size_t scales = attn_v_scale_offset(&h->kv);
-    for (int b = (q->from - q->base) / ATTN_BLOCK; b * ATTN_BLOCK < q->to - q->base; b++) {
-        int at = b * ATTN_BLOCK, key = q->base + at;
-        struct value_scales v;
-        for (int i = 0; i < 2; i++) { /* a page that nobody sees may not be there: the first one then stands for it */
-            const uint8_t *page = attn_page_at(h, key + i * SLOTS < q->to ? key + i * SLOTS : key);
-            v.page[i] = (const float *)(const void *)(page + scales);
-        }
-        s->weight_scale[t][b] =
-            from <= at && to >= at + ATTN_BLOCK
-                ? block_weights(s->weights[t] + at, &sum, row + at, &v, offset, 0, ATTN_BLOCK, true)
-                : block_weights(s->weights[t] + at, &sum, row + at, &v, offset, from - at, to - at, false);
+    const __m512 top = _mm512_set1_ps(max - SCORE_TOP);
+    __m512i sum = _mm512_setzero_si512();
+#pragma GCC unroll 4
+    for (int i = 0; i < BLOCK_VECTORS; i += 2) {
+        __m512 a = whole ? _mm512_loadu_ps(row + 16 * i) : score_load(row, from, to, 16 * i);
+        __m512 b = whole ? _mm512_loadu_ps(row + 16 * i + 16) : score_load(row, from, to, 16 * i + 16);
+        __m512i w = weights_of(narrow(_mm512_sub_ps(a, top), _mm512_sub_ps(b, top)));
+        sum = dot(sum, w, _mm512_set1_epi16(1));
+        _mm512_storeu_si512(weights + 16 * i, _mm512_mulhrs_epi16(w, _mm512_loadu_si512(shares + 16 * i)));
     }
-    *max_out = max;
-    *sum_out = _mm512_reduce_add_ps(sum);
+    _mm512_storeu_si512(sums, sum);
+}
+
+static float uneven_weights(int16_t *weights, int32_t *sums, const float *row, float max, const struct value_scales *v,
+                            int from, int to)
+{
+    __m512 w[BLOCK_VECTORS], sum = _mm512_setzero_ps(), largest = _mm512_setzero_ps();
+#pragma GCC unroll 8
+    for (int i = 0; i < BLOCK_VECTORS; i++) {
+        __mmask16 in = seen(from, to, 16 * i);
+        __m512 x = _mm512_sub_ps(score_load(row, from, to, 16 * i), _mm512_set1_ps(max));
+        __m512 p = _mm512_maskz_mov_ps(in, exp2_ps(_mm512_mul_ps(x, _mm512_set1_ps(1.0f / SCORE_STEPS))));
+        sum = _mm512_add_ps(sum, p);
+        w[i] = _mm512_mul_ps(p, _mm512_maskz_loadu_ps(in, v->page[i / 2] + i % 2 * 16));
+        largest = _mm512_max_ps(w[i], largest);
+    }
+    _mm512_storeu_si512(sums, _mm512_cvtps_epi32(_mm512_mul_ps(sum, _mm512_set1_ps(WEIGHT_MAX))));
+    const float top = _mm512_reduce_max_ps(largest);
+    const __m512 inverse = _mm512_set1_ps(top > ATTN_TINY ? WEIGHT_MAX / top : 0);
+#pragma GCC unroll 4
+    for (int i = 0; i < BLOCK_VECTORS; i += 2)
+        _mm512_storeu_si512(weights + 16 * i, narrow(_mm512_mul_ps(w[i], inverse), _mm512_mul_ps(w[i + 1], inverse)));
+    return top > ATTN_TINY ? top : 0;
+}
+
+INLINE __m512i add_pairs(__m512i a, __m512i b)
+{
+    return _mm512_add_epi32(_mm512_unpacklo_epi32(a, b), _mm512_unpackhi_epi32(a, b));
+}
+
+INLINE void row_sums(int32_t sums[ATTN_CHUNK_BLOCKS], const int32_t (*parts)[SUM_LANES])
+{
+    __m512i x = add_pairs(_mm512_loadu_si512(parts[0]), _mm512_loadu_si512(parts[1]));
+    __m512i y = add_pairs(_mm512_loadu_si512(parts[2]), _mm512_loadu_si512(parts[3]));
+    __m512i all = _mm512_add_epi32(_mm512_unpacklo_epi64(x, y), _mm512_unpackhi_epi64(x, y));
+    all = _mm512_add_epi32(all, _mm512_shuffle_i32x4(all, all, 0x4e));
+    all = _mm512_add_epi32(all, _mm512_shuffle_i32x4(all, all, 0xb1));
+    _mm_storeu_si128((__m128i *)sums, _mm512_castsi512_si128(all));
+}
+
+INLINE void rows_finish(struct attn_scratch *s, float *max, float *sum, int n)
+{
+    const __m512i first = _mm512_setr_epi32(0, 4, 8, 12, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0);
+    for (int t = 0; t < n; t += 4) { /* four rows of four blocks in a vector */
+        __m512 m = _mm512_loadu_ps(s->maxima[t]), scale = _mm512_loadu_ps(s->weight_scale[t]);
+        __m512 top = _mm512_max_ps(m, _mm512_permute_ps(m, 0x4e));
+        top = _mm512_max_ps(top, _mm512_permute_ps(top, 0xb1));
+        __m512 factor = exp2_ps(_mm512_mul_ps(_mm512_sub_ps(m, top), _mm512_set1_ps(1.0f / SCORE_STEPS)));
+        _mm512_storeu_ps(s->weight_scale[t], _mm512_mul_ps(scale, factor));
+        __m512 all = _mm512_mul_ps(_mm512_cvtepi32_ps(_mm512_loadu_si512(s->sums[t])), factor);
+        all = _mm512_add_ps(all, _mm512_permute_ps(all, 0x4e));
+        all = _mm512_add_ps(all, _mm512_permute_ps(all, 0xb1));
+        top = _mm512_mul_ps(_mm512_permutexvar_ps(first, top), _mm512_set1_ps(1.0f / SCORE_UNIT));
+        all = _mm512_mul_ps(_mm512_permutexvar_ps(first, all), _mm512_set1_ps(1.0f / WEIGHT_MAX));
+        _mm_storeu_ps(max + t, _mm512_castps512_ps128(top));
+        _mm_storeu_ps(sum + t, _mm512_castps512_ps128(all));
+    }
 }
 
 /* ---- values ---- */
 
 /* c[t] += weights times a page's values, nv vectors of them */
-INLINE void weigh_page(__m512i c[QUERY_TILE][4], const struct attn_scratch *s, const uint8_t *v, const uint8_t *ahead,
-                       int at, int v_dims, const int n, const int nv, const enum kv_type type)
+INLINE void weigh_page(__m512i c[QUERY_TILE][4], const int16_t *weights, const uint8_t *v, const uint8_t *ahead,
+                       int step, int pair_bytes, const int n, const int nv, const enum kv_type type)
 {
-    for (int pair = 0; pair < SLOTS / 2; pair++) {
-        const int step = pair * 2 * v_dims * attn_code_size(type);
+    const int size = attn_code_size(type);
+    for (int pair = 0; pair < SLOTS / 2; pair++, weights += 2, v += pair_bytes) {
         __m512i x[4];
 #pragma GCC unroll 4
         for (int i = 0; i < nv; i++) {
-            x[i] = load_codes(v + step + 32 * i * attn_code_size(type), type);
-            if (i % 2 == 0 || type == KV_F16)
-                _mm_prefetch((const char *)ahead + step + 32 * i * attn_code_size(type), _MM_HINT_T1);
+            x[i] = load_codes(v + 32 * i * size, type);
+            if (i % 2 == 0 || type == KV_F16) _mm_prefetch((const char *)ahead, _MM_HINT_T1);
+            ahead += step;
         }
 #pragma GCC unroll 12
         for (int t = 0; t < n; t++) {
             int32_t both;
-            memcpy(&both, &s->weights[t][at + 2 * pair], 4);
+            memcpy(&both, weights + t * WEIGHT_STRIDE, 4);
             __m512i w = _mm512_set1_epi32(both);
 #pragma GCC unroll 4
             for (int i = 0; i < nv; i++) c[t][i] = dot(c[t][i], x[i], w);
@@ -226,51 +327,57 @@ INLINE void weigh_page(__m512i c[QUERY_TILE][4], const struct attn_scratch *s, c
     }
 }
 
-/* acc rows (dim_v floats each, n_out of them) = weights times values, nv vectors of d at a time. */
-INLINE void weigh(float *acc, const struct attn_scratch *s, const struct attn_head *h, const struct query_tile *q,
+/* out rows (v_dims floats each, n of them) = weights times values, nv vectors of d at a time. */
+INLINE void weigh(float *out, const struct attn_scratch *s, const struct attn_head *h, const struct query_tile *q,
                   const int n, const int nv, int d, const enum kv_type type)
 {
-    const int v_dims = attn_v_dims(h->kv.dim_v), first = (q->from - q->base) / ATTN_BLOCK;
-    const size_t offset = (size_t)(2 * d * attn_code_size(type));
-    for (int b = first; b * ATTN_BLOCK < q->to - q->base; b++) {
+    const int v_dims = attn_v_dims(h->kv.dim_v), first = (q->from - q->base) / WEIGHT_BLOCK;
+    const int size = attn_code_size(type), pair_bytes = 2 * attn_v_width(v_dims, d) * size;
+    out += d;
+    for (int b = first; b * WEIGHT_BLOCK < q->to - q->base; b++) {
         __m512i c[QUERY_TILE][4];
 #pragma GCC unroll 12
         for (int t = 0; t < n; t++)
 #pragma GCC unroll 4
             for (int i = 0; i < nv; i++) c[t][i] = _mm512_setzero_si512();
-        for (int at = b * ATTN_BLOCK; at < (b + 1) * ATTN_BLOCK; at += SLOTS) {
+        for (int at = b * WEIGHT_BLOCK; at < (b + 1) * WEIGHT_BLOCK; at += SLOTS) {
             if (q->base + at + SLOTS <= q->from || q->base + at >= q->to) continue;
-            const uint8_t *v = attn_page_at(h, q->base + at) + attn_v_offset(&h->kv) + offset;
-            weigh_page(c, s, v, attn_next_values(h, q, q->base + at) + offset, at, v_dims, n, nv, type);
+            const uint8_t *v = attn_page_at(h, q->base + at) + attn_v_offset(&h->kv) + attn_v_at(d) * size;
+            const struct attn_fetch fetch = attn_fetch_values(h, q, q->base + at);
+            const uint8_t *ahead = attn_fetch_from(&fetch, d * SLOTS * size, nv * 16 * SLOTS * size);
+            weigh_page(c, &s->weights[0][at], v, ahead, attn_fetch_step(&fetch, 32 * size), pair_bytes, n, nv, type);
         }
+        float *to = opaque(out);
+        const float *scale = opaque(&s->weight_scale[0][b]);
 #pragma GCC unroll 12
-        for (int t = 0; t < n; t++)
+        for (int t = 0; t < n; t++, to += v_dims, scale += ATTN_CHUNK_BLOCKS)
 #pragma GCC unroll 4
             for (int i = 0; i < nv; i++) {
-                if (t >= q->n) continue;
-                __mmask16 k = lanes(h->kv.dim_v - d - 16 * i);
-                float *to = acc + t * h->kv.dim_v + d + 16 * i;
-                __m512 f = b == first ? _mm512_setzero_ps() : _mm512_maskz_loadu_ps(k, to);
-                f = _mm512_fmadd_ps(_mm512_cvtepi32_ps(c[t][i]), _mm512_set1_ps(s->weight_scale[t][b]), f);
-                _mm512_mask_storeu_ps(to, k, f);
+                __m512 sum = _mm512_cvtepi32_ps(c[t][i]), w = _mm512_set1_ps(*scale);
+                sum = b > first ? _mm512_fmadd_ps(sum, w, _mm512_loadu_ps(to + 16 * i)) : _mm512_mul_ps(sum, w);
+                _mm512_storeu_ps(to + 16 * i, sum);
             }
     }
 }
 
-INLINE void weigh_all(float *acc, const struct attn_scratch *s, const struct attn_head *h, const struct query_tile *q,
+INLINE void weigh_all(float *out, const struct attn_scratch *s, const struct attn_head *h, const struct query_tile *q,
                       const int n, const enum kv_type type)
 {
     const int wide = n <= 6 ? 4 : 2; /* vectors at a time, as registers allow */
     int d = 0, end = attn_v_dims(h->kv.dim_v);
-    for (; d + 16 * wide <= end; d += 16 * wide) weigh(acc, s, h, q, n, wide, d, type);
-    for (; d < end; d += 16) weigh(acc, s, h, q, n, 1, d, type);
+    for (; d + 16 * wide <= end; d += 16 * wide) weigh(out, s, h, q, n, wide, d, type);
+    for (; d < end; d += 16) weigh(out, s, h, q, n, 1, d, type);
 }
 
 /* ---- tiles ---- */
 
-INLINE float exp_one(float x)
+INLINE void merge_factors(float *a, float *b, const float *max, const float *more_max, int n)
 {
-    return _mm512_cvtss_f32(exp2_ps(_mm512_set1_ps(x * 1.44269504f)));
+    const __m512 log2e = _mm512_set1_ps(1.44269504f);
+    __m512 x = _mm512_maskz_loadu_ps(lanes(n), max), y = _mm512_maskz_loadu_ps(lanes(n), more_max);
+    __m512 both = _mm512_max_ps(x, y);
+    _mm512_storeu_ps(a, exp2_ps(_mm512_mul_ps(_mm512_sub_ps(x, both), log2e)));
+    _mm512_storeu_ps(b, exp2_ps(_mm512_mul_ps(_mm512_sub_ps(y, both), log2e)));
 }
 
 INLINE void merge_row(float *acc, const float *more, float a, float b, int n)
