@@ -32,7 +32,7 @@ bool queue_init(struct queue *q, struct err *e);
 void queue_deinit(struct queue *q);
 /* Ownership of the item moves to the reader. false when the queue is closed: the caller keeps it. */
 bool queue_push(struct queue *q, struct queue_item *item);
-/* The same, but wakes nobody: for items that another push follows at once. */
+/* The same, but wakes nobody: for items that may wait until another push follows. */
 bool queue_push_quietly(struct queue *q, struct queue_item *item);
 /* An item will come within microseconds: a reader that sleeps in queue_wait wakes up meanwhile, and stays up for a
  * moment. Costs what waking costs, and nothing when nobody sleeps. */

@@ -22,8 +22,9 @@ void team_run_redoable(struct team *t, compute_fn *run, compute_fn *commit, void
                        int grain, bool brief);
 /* Another program had a worker's core within the last tenth of a second. Caller's thread. */
 bool team_is_busy(const struct team *t);
-/* All workers sleep: waking one costs the caller some 15 us, and it comes 30-60 us later. */
-bool team_sleeps(const struct team *t);
+/* All workers sleep and the caller has only begun: a job of some microseconds is not worth waking them, which costs the
+ * caller some 15 us and has them come 30-60 us later. Caller's thread; asked once a job, and only by small ones. */
+bool team_spares(struct team *t);
 /* Waits until no worker holds items. */
 void team_settle(struct team *t);
 /* Physical cores that this process may use: affinity and cpuset, hyper-threads counted once, CPU quota of its control

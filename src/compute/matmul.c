@@ -207,7 +207,7 @@ static void run(struct matmul_job *job)
         for (int s = 0; s < job->targets[i].w->n_segments; s++)
             n_items += items_of(job, &job->targets[i].w->segments[s]);
     if (job->n_targets == 1) job->only = job->targets[0];
-    if (is_small(job) && team_sleeps(job->c->team)) run_items(job, 0, n_items, 0);
+    if (is_small(job) && team_spares(job->c->team)) run_items(job, 0, n_items, 0);
     else if (job->apart)
         team_run_redoable(job->c->team, run_item_apart, commit_item, job, sizeof *job, n_items, 1,
                           job->m <= FEW_TOKENS);

@@ -30,6 +30,7 @@
 
 #define CLOSED 0xffffffffu
 #define SPIN_NS 60000     /* how long a worker spins before it sleeps */
+#define SPARE_NS 80000    /* how long the caller does small jobs alone before it wakes a team that sleeps */
 #define TAKE_NS 50000     /* how long the caller waits for a worker's items before it looks whether to do them */
 #define LOOK_NS 10000     /* between two looks at a worker's CPU time */
 #define LOST_NS 100000    /* off its core for so long: not for a kernel thread, which is gone sooner */
@@ -65,6 +66,7 @@ struct team {
     size_t bytes;                         /* of this struct */
     uint32_t job;                         /* caller's thread only, as the next one */
     uint64_t busy_until;                  /* team_is_busy */
+    uint64_t sparing_ns, spared_ns;       /* team_spares: since when, and when last; caller's thread only */
     int n_workers;                        /* threads beside the caller */
     cpu_set_t cpus;                       /* those of the process */
     struct team_worker {
@@ -220,9 +222,13 @@ void team_settle(struct team *t)
         }
 }
 
-bool team_sleeps(const struct team *t)
+bool team_spares(struct team *t)
 {
-    return t->n_workers && atomic_load_explicit(&t->n_sleeping, memory_order_relaxed) == t->n_workers;
+    if (!t->n_workers || atomic_load_explicit(&t->n_sleeping, memory_order_relaxed) != t->n_workers) return false;
+    uint64_t now = clock_ns();
+    if (now - t->spared_ns > SPIN_NS) t->sparing_ns = now;
+    t->spared_ns = now;
+    return now - t->sparing_ns < SPARE_NS;
 }
 
 static void sleep_for_job(struct team *t, uint32_t seen)

@@ -20,6 +20,7 @@
 #include "local/quick.h"
 #include "local/signature.h"
 
+#define WHOLE_TOKENS 16                 /* of an answer in one piece: so often the I/O thread looks at it */
 #define JOB_SLOTS 256                   /* hash buckets of running jobs */
 #define MEMORY_BYTES ((size_t)64 << 20) /* of remembered answers */
 
@@ -108,11 +109,11 @@ static struct news *news_create(struct job *job, enum news_kind kind)
     return news_with(job, kind, NULL, 0, STR_NONE);
 }
 
-/* is_followed: further news come at once, and the I/O thread need not wake up twice. */
-static void news_send(struct news *n, bool is_followed)
+/* may_wait: until the next ones; the I/O thread does not wake up for these. */
+static void news_send(struct news *n, bool may_wait)
 {
     struct queue *q = &n->job->local->news;
-    bool ok = is_followed ? queue_push_quietly(q, &n->item) : queue_push(q, &n->item);
+    bool ok = may_wait ? queue_push_quietly(q, &n->item) : queue_push(q, &n->item);
     if (!ok) mem_free(n); /* closed: local_destroy frees the jobs */
 }
 
@@ -121,6 +122,15 @@ static void news_fail(struct job *job, const struct err *err)
     struct news *n = news_create(job, NEWS_FAILED);
     n->err = *err;
     news_send(n, false);
+}
+
+/* Further news come soon, or nobody waits for this: single words of an answer in one piece. The first of them tells
+ * when it began; where a call may end the answer, each is looked at. */
+static bool can_wait(const struct job *job, const struct engine_event *ev, uint32_t told)
+{
+    if (ev->kind != ENGINE_TEXT) return false;
+    bool in_pieces = job->req->stream || job->req->n_tools;
+    return ev->is_last || (told && !in_pieces && ev->n_generated % WHOLE_TOKENS);
 }
 
 /* Engine thread. */
@@ -144,7 +154,7 @@ static void on_engine_event(void *ctx, const struct engine_event *ev)
                                    .thinking_tokens = ev->n_reasoning};
     n->finish = ev->finish;
     n->stop_index = ev->stop_index;
-    news_send(n, ev->kind == ENGINE_TEXT && ev->is_last);
+    news_send(n, can_wait(job, ev, told));
 }
 
 /* ---- the worker ---- */

@@ -1,4 +1,5 @@
 /* What a template is given: the probe finds what it cannot show, the turns put that right, and nothing is lost. */
+#include <stdio.h>
 #include <string.h>
 
 #include "api/anthropic_messages.h"
@@ -330,6 +331,29 @@ START_TEST(of_equal_words_those_of_the_conversation_are_found)
 }
 END_TEST
 
+/* A budget for some hundred: the oldest are forgotten, in both tables. */
+START_TEST(the_same_word_is_found_in_each_of_many_turns)
+{
+    struct call_memory *m = call_memory_create(100 << 10);
+    struct chat_block yes = {.kind = CHAT_TEXT, .text = STR("yes")};
+    struct chat_message said = {.role = CHAT_ASSISTANT, .blocks = &yes, .n_blocks = 1};
+    const uint64_t n = 3000, n_kept = 200;
+    for (uint64_t i = 0; i < n; i++) {
+        char raw[32];
+        snprintf(raw, sizeof raw, "yes%*s", (int)(i % 7) + 1, "");
+        call_memory_add(m, &(struct made_answer){.raw = str_from(raw), .text = STR("yes"), .context = i});
+    }
+    for (uint64_t i = n - n_kept; i < n; i++) {
+        struct made_text made;
+        made_text_init(&made, 1 << 20);
+        ck_assert_int_eq(call_memory_find(m, &made, &said, 0, i), MADE_SAME);
+        ck_assert_uint_eq(made.raw.len, 4 + i % 7);
+        made_text_deinit(&made);
+    }
+    call_memory_destroy(m);
+}
+END_TEST
+
 START_TEST(answers_of_another_key_are_nobodys)
 {
     struct call_memory *m = call_memory_create(1 << 20);
@@ -377,6 +401,7 @@ static void add_tests(TCase *tc)
     tcase_add_test(tc, what_means_the_same_is_remembered);
     tcase_add_test(tc, text_answers_are_remembered_by_their_words);
     tcase_add_test(tc, of_equal_words_those_of_the_conversation_are_found);
+    tcase_add_test(tc, the_same_word_is_found_in_each_of_many_turns);
     tcase_add_test(tc, answers_of_another_key_are_nobodys);
     tcase_add_test(tc, memory_is_bounded_and_drops_what_was_not_used);
 }
