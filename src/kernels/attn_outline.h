@@ -1,7 +1,7 @@
 /* attn_outline: attention over paged KV as the vector levels do it (attn_page.h says how numbers are kept): storing,
  * packing queries, the walk over chunks. Queries (tokens times heads of the group) go in tiles of up to QUERY_TILE. A
- * tile's scores over a chunk are float; their softmax weights, times the scales of the values, become 14-bit integers
- * with one scale per 64 keys. The float operations of a query are the same, in the same order, whatever the tile is.
+ * tile's scores over a chunk are float; their softmax weights, times the scales of the values, become 13-bit integers
+ * with one scale per 128 keys. The float operations of a query are the same, in the same order, whatever the tile is.
  *
  * A level defines QUERY_TILE and SUM_LANES, includes this file and defines the vector parts that are declared below
  * (and those of attn_common.h); ATTN_DEFINE_PARTS makes a function of the two that depend on the tile's size, so that

@@ -8,7 +8,7 @@
 #include "harness.h"
 
 /* Largest error of an output as a share of the largest value: by how exactly keys and values are kept; queries and
- * weights are float or have 14 bits. */
+ * weights are float or have 13 bits. */
 static const double key_error[KV_TYPE_N] = {5e-4, 3e-2}, value_error[KV_TYPE_N] = {5e-4, 5e-3};
 
 struct shape {
