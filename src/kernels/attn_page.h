@@ -98,13 +98,14 @@ static inline const uint8_t *attn_page_at(const struct attn_head *h, int token)
     return h->pages + (size_t)h->table[token / SLOTS] * h->page_stride;
 }
 
-/* The keys of a chunk that a query sees, as [from, to). */
+/* The keys of a chunk that a query sees, as [from, to) within the chunk; none: both the same. */
 static inline void attn_visible(int *from, int *to, const struct attn_head *h, int token, int chunk)
 {
     int last = h->pos + token;
     *from = chunk * KV_CHUNK_TOKENS;
     *to = *from + KV_CHUNK_TOKENS;
     if (h->window && last - h->window + 1 > *from) *from = last - h->window + 1;
+    if (*from > *to) *from = *to; /* the window begins behind the chunk */
     if (last + 1 < *to) *to = last + 1;
     if (*to < *from) *to = *from;
 }

@@ -154,6 +154,12 @@ void test_attention(struct test *t)
     static const int dims[] = {64, 128, 8, 24, 80, 96, 256};
     static const int groups[] = {1, 3, 7, 4, 2, 9, 16};
     static const int positions[] = {0, 0, 1, 31, 37, 500, 511, 512, 1030};
+    /* Windows that end a chunk for some queries of a tile only. */
+    for (int i = 0; i < 12; i++) {
+        struct shape s = {.kv = {.dim_k = 64, .dim_v = 64}, .group = i % 3 + 1, .n_tokens = 40};
+        s.window = 100 + i, s.pos = KV_CHUNK_TOKENS + s.window - 20 + i;
+        test_shape(t, &s);
+    }
     for (int i = 0; i < 60; i++) {
         struct shape s = {.kv = {.dim_k = dims[rand_int(&t->rng, 0, i < 20 ? 1 : 6)],
                                  .type_k = i / 2 % 2 ? KV_Q8_0 : KV_F16,

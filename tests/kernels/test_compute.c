@@ -172,10 +172,12 @@ static void test_products(struct test *t, struct compute *one, struct compute *m
     for (int i = 0; i < N_PARTS; i++) mem_free((void *)parts[i].data);
 }
 
-/* Workers that lose their core within a kernel: each worker sleeps before its part. */
+/* Workers that lose their core within a kernel: each worker sleeps before its part, for longer than the caller needs
+ * for all parts. */
 static struct {
     pthread_t caller;
     _Atomic int n_asleep;
+    _Atomic long nap_ns;
     struct kernels kernels; /* the real ones */
 } late;
 
@@ -183,8 +185,15 @@ static void late_nap(void)
 {
     if (pthread_equal(pthread_self(), late.caller)) return;
     late.n_asleep++;
-    nanosleep(&(struct timespec){.tv_nsec = 20000000}, NULL);
+    long ns = late.nap_ns;
+    nanosleep(&(struct timespec){.tv_sec = ns / 1000000000, .tv_nsec = ns % 1000000000}, NULL);
     late.n_asleep--;
+}
+
+/* What one thread did since `start` took the caller so long. */
+static void late_nap_set(uint64_t start)
+{
+    late.nap_ns = 20000000 + 2 * (long)(clock_ns() - start);
 }
 
 static void late_matmul(float *y, size_t y_stride, const void *panels, const void *acts, int m, int k, int from, int to,
@@ -232,7 +241,9 @@ static void test_late_product(struct test *t, struct compute *one, struct comput
     late_begin(many);
     for (uint64_t start = clock_ns(); gone_on < AFTER && still_time(start);) {
         rand_floats(&t->rng, x, M * K);
+        uint64_t begin = clock_ns();
         compute_matmul(one, expected, stride, w, x, K, M);
+        late_nap_set(begin);
         compute_matmul(many, y, stride, w, x, K, M);
         gone_on += late.n_asleep > 0;
         same &= !memcmp(y, expected, bytes);
@@ -347,7 +358,9 @@ static void test_late_attention(struct test *t, struct compute *one, struct comp
     late_begin(many);
     for (uint64_t start = clock_ns(); gone_on < AFTER && still_time(start);) {
         rand_floats(&t->rng, q, n);
+        uint64_t begin = clock_ns();
         compute_attention(one, expected, HEADS * DIM, &view, &p, q, HEADS * DIM, &span, 1);
+        late_nap_set(begin);
         compute_attention(many, out, HEADS * DIM, &view, &p, q, HEADS * DIM, &span, 1);
         gone_on += late.n_asleep > 0;
         same &= !memcmp(out, expected, n * sizeof *out);
