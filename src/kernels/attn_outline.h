@@ -276,7 +276,7 @@ static void row_weights(struct attn_scratch *s, const struct attn_head *h, const
         int16_t *weights = s->weights[t] + at;
         float max = s->maxima[t][b], *scale = &s->weight_scale[t][b];
         if (!whole) block_values(v = &own, h, q, b, from, to);
-        *scale = v->largest * (32768.0f / SHARE_ONE / WEIGHT_MAX);
+        *scale = v->largest * (1.0f / WEIGHT_MAX);
         if (!v->even) *scale = uneven_weights(weights, sums[b], row, max, v, from - at, to - at) * (1.0f / WEIGHT_MAX);
         else if (whole) block_weights(weights, sums[b], row, max, v->shares, 0, WEIGHT_BLOCK, true);
         else block_weights(weights, sums[b], row, max, v->shares, from - at, to - at, false);

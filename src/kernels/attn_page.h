@@ -22,6 +22,7 @@
 #define QUERY_MAX 8191
 #define KEY_MAX_16 4095
 #define WEIGHT_MAX 8192
+#define WEIGHT_ONE 16384 /* a weight of 1 before the values' scales: one more bit, so that it is not rounded twice */
 #define VALUE_MAX_16 2047
 #define CODE_MAX_8 127
 #define ATTN_TINY 1e-30f /* blocks below it are zeros: 1 / x would overflow */
@@ -34,15 +35,17 @@
 #define SCORE_STEPS 4096
 #define SCORE_TOP 65536
 #define SCORE_UNIT (SCORE_STEPS * 1.44269504f)
-/* 2^(r - 1) = EXP2_0 + r * (EXP2_1 + r * (EXP2_2 + r * EXP2_3)), all in 1/32768, below 1 for r < 1. */
-#define EXP2_0 16383
-#define EXP2_1 11394
-#define EXP2_2 3722
-#define EXP2_3 1266
-#define SHARE_ONE 32767 /* a share of 1: a value's scale of the largest in its block */
+/* 2^(r - 1) = EXP2_0 + r * (EXP2_1 + r * (EXP2_2 + r * (EXP2_3 + r * EXP2_4))), all in 1/32768, below 1 for r < 1. */
+#define EXP2_0 16384
+#define EXP2_1 11355
+#define EXP2_2 3953
+#define EXP2_3 855
+#define EXP2_4 221
+#define SHARE_ONE 16384 /* a share of 1: a value's scale of the largest in its block */
 #define ATTN_CHUNK_BLOCKS (KV_CHUNK_TOKENS / WEIGHT_BLOCK)
 
 _Static_assert((int64_t)ATTN_BLOCK *QUERY_MAX *KEY_MAX_16 <= INT32_MAX, "scores fit");
+_Static_assert(WEIGHT_ONE *SHARE_ONE / 32768 == WEIGHT_MAX, "as VPMULHRSW multiplies");
 _Static_assert((int64_t)WEIGHT_BLOCK *WEIGHT_MAX *VALUE_MAX_16 <= INT32_MAX, "values fit");
 
 static inline int attn_code_size(enum kv_type type)

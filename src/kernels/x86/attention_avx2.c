@@ -162,17 +162,18 @@ AVX2_INLINE void value_shares(struct value_scales *v, int from, int to)
     narrow_all(v->shares, x, v->largest > 0 ? SHARE_ONE / v->largest : 0, WEIGHT_BLOCK);
 }
 
-/* WEIGHT_MAX * 2^((x - SCORE_TOP) / SCORE_STEPS), rounded: 2^-1 of the fraction by a polynomial of degree 3 (relative
- * error below 1.2e-4, 4e-8 on average), then the whole octaves. */
+/* WEIGHT_ONE * 2^((x - SCORE_TOP) / SCORE_STEPS), rounded: 2^-1 of the fraction by a polynomial of degree 4 (relative
+ * error below 5e-5), then the whole octaves. */
 AVX2_INLINE __m256i weights_of(__m256i x)
 {
-    /* 2^(n - 2) for n = 0 .. 15 (of 0 and 1: nothing), a byte at a time: of n below, of n - 8 above */
+    /* 2^(n - 1) for n = 0 .. 15 (of 0: nothing), a byte at a time: of n below, of n - 8 above */
     const __m256i bits =
-        _mm256_broadcastsi128_si256(_mm_setr_epi8(0, 0, 1, 2, 4, 8, 16, 32, 64, (char)128, 0, 0, 0, 0, 0, 0));
+        _mm256_broadcastsi128_si256(_mm_setr_epi8(0, 1, 2, 4, 8, 16, 32, 64, (char)128, 0, 0, 0, 0, 0, 0, 0));
     __m256i n = _mm256_mullo_epi16(_mm256_srli_epi16(x, 12), _mm256_set1_epi16(0x101));
     __m256i octave = _mm256_shuffle_epi8(bits, _mm256_sub_epi16(n, _mm256_set1_epi16(0x800)));
     __m256i r = _mm256_and_si256(_mm256_slli_epi16(x, 3), _mm256_set1_epi16(0x7fff));
-    __m256i p = _mm256_add_epi16(_mm256_mulhrs_epi16(r, _mm256_set1_epi16(EXP2_3)), _mm256_set1_epi16(EXP2_2));
+    __m256i p = _mm256_add_epi16(_mm256_mulhrs_epi16(r, _mm256_set1_epi16(EXP2_4)), _mm256_set1_epi16(EXP2_3));
+    p = _mm256_add_epi16(_mm256_mulhrs_epi16(r, p), _mm256_set1_epi16(EXP2_2));
     p = _mm256_add_epi16(_mm256_mulhrs_epi16(r, p), _mm256_set1_epi16(EXP2_1));
     p = _mm256_add_epi16(_mm256_mulhrs_epi16(r, p), _mm256_set1_epi16(EXP2_0));
     return _mm256_mulhrs_epi16(p, octave);
@@ -244,7 +245,7 @@ static float uneven_weights(int16_t *weights, int32_t *sums, const float *row, f
         largest = _mm256_max_ps(p, largest);
         _mm256_storeu_ps(w + 8 * i, p);
     }
-    store_256(sums, _mm256_cvtps_epi32(_mm256_mul_ps(sum, _mm256_set1_ps(WEIGHT_MAX))));
+    store_256(sums, _mm256_cvtps_epi32(_mm256_mul_ps(sum, _mm256_set1_ps(WEIGHT_ONE))));
     const float top = max_lanes(largest);
     narrow_all(weights, w, top > ATTN_TINY ? WEIGHT_MAX / top : 0, WEIGHT_BLOCK);
     return top > ATTN_TINY ? top : 0;
@@ -276,7 +277,7 @@ AVX2_INLINE void rows_finish(struct attn_scratch *s, float *max, float *sum, int
         all = _mm256_add_ps(all, _mm256_permute_ps(all, 0x4e));
         all = _mm256_add_ps(all, _mm256_permute_ps(all, 0xb1));
         top = _mm256_mul_ps(top, _mm256_set1_ps(1.0f / SCORE_UNIT));
-        all = _mm256_mul_ps(all, _mm256_set1_ps(1.0f / WEIGHT_MAX));
+        all = _mm256_mul_ps(all, _mm256_set1_ps(1.0f / WEIGHT_ONE));
         max[t] = _mm256_cvtss_f32(top), max[t + 1] = _mm_cvtss_f32(_mm256_extractf128_ps(top, 1));
         sum[t] = _mm256_cvtss_f32(all), sum[t + 1] = _mm_cvtss_f32(_mm256_extractf128_ps(all, 1));
     }
