@@ -8,7 +8,7 @@
  *
  * 8-bit keys, and the queries that meet them, are rotated first, by blocks of 64 (attn_common.h).
  * Codes reach attn_key_max and attn_value_max, queries QUERY_MAX, softmax weights WEIGHT_MAX, such that the products of
- * a block cannot overflow 32 bits. What a 16-bit code loses is 1/8190 of the largest element of its block at most:
+ * a block cannot overflow 32 bits. What a 16-bit code of a key loses is 1/16382 of the largest element of its block at most, of a value 1/4094:
  * about what f16 loses. Slots that hold no token yet may hold anything; what is computed from them is never used. */
 #ifndef KERNELS_ATTN_PAGE_H
 #define KERNELS_ATTN_PAGE_H
@@ -19,8 +19,8 @@
 #define ATTN_BLOCK ATTN_ROTATED /* elements of a key or query that have one scale */
 #define WEIGHT_BLOCK 128        /* keys whose softmax weights have one scale */
 #define ATTN_VALUES 64          /* elements of values that lie together: single queries read a block from end to end */
-#define QUERY_MAX 8191
-#define KEY_MAX_16 4095
+#define QUERY_MAX 4095
+#define KEY_MAX_16 8191
 #define WEIGHT_MAX 8192
 #define WEIGHT_ONE 16384 /* a weight of 1 before the values' scales: one more bit, so that it is not rounded twice */
 #define VALUE_MAX_16 2047
