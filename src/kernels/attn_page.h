@@ -8,8 +8,9 @@
  *
  * 8-bit keys, and the queries that meet them, are rotated first, by blocks of 64 (attn_common.h).
  * Codes reach attn_key_max and attn_value_max, queries QUERY_MAX, softmax weights WEIGHT_MAX, such that the products of
- * a block cannot overflow 32 bits. What a 16-bit code of a key loses is 1/16382 of the largest element of its block at most, of a value 1/4094:
- * about what f16 loses. Slots that hold no token yet may hold anything; what is computed from them is never used. */
+ * a block cannot overflow 32 bits. What a 16-bit code of a key loses is 1/16382 of the largest element of its block at
+ * most, of a value 1/4094: about what f16 loses. Slots that hold no token yet may hold anything; what is computed from
+ * them is never used. */
 #ifndef KERNELS_ATTN_PAGE_H
 #define KERNELS_ATTN_PAGE_H
 
