@@ -36,11 +36,6 @@ class Exchange:
             return None
         return sse_checker.check(self.answer).message if self.body.get("stream") else json.loads(self.answer)
 
-    def without_comments(self):
-        """For other servers, which may send comments between events."""
-        events = self.answer.split(b"\n\n")
-        self.pieces = [b"\n\n".join(e for e in events if not e.startswith(b":"))]
-
     @property
     def prompt_tokens(self):
         return sse_checker.Checker.prompt(self.message["usage"])
